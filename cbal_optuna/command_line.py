@@ -1,0 +1,440 @@
+"""The command line that all scripts in ``studies/`` share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import field
+import math
+from pathlib import Path
+import signal
+import sys
+from typing import Any
+from typing import NoReturn
+from typing import TypeVar
+
+import optuna
+from optuna.distributions import CategoricalDistribution
+
+from cbal_optuna.console import comparison_table
+from cbal_optuna.console import summary_table
+from cbal_optuna.data import default_cache_directory
+from cbal_optuna.data import LabelledImages
+from cbal_optuna.objectives import BATCH_SIZES
+from cbal_optuna.objectives import InfeasibleSettingError
+from cbal_optuna.objectives import LOSSES
+from cbal_optuna.objectives import RetrievalObjective
+from cbal_optuna.objectives import SearchSpace
+from cbal_optuna.report import write_report
+from cbal_optuna.retraining import compare_settings
+from cbal_optuna.retraining import SettingComparison
+from cbal_optuna.storage import check_storage
+from cbal_optuna.storage import masked
+from cbal_optuna.storage import open_storage
+from cbal_optuna.study import check_study
+from cbal_optuna.study import create_sampler
+from cbal_optuna.study import FailingTrialsError
+from cbal_optuna.study import open_study
+from cbal_optuna.study import run_trials
+from cbal_optuna.study import SAMPLERS
+from cbal_optuna.summary import summarize
+from cbal_optuna.summary import Summary
+from cbal_optuna.training import Augmentation
+from cbal_optuna.training import LEARNING_RATE_RULES
+from cbal_optuna.training import PRETRAINED
+from cbal_optuna.training import TrainingOptions
+
+
+FINAL_SEEDS = 5
+
+Group = argparse._ArgumentGroup
+Number = TypeVar("Number", int, float)
+
+
+@dataclass(frozen=True)
+class StudyScript:
+    """What a script in ``studies/`` says about its data set.
+
+    Args:
+        name:
+            Of the study and its files, if the command line names none.
+        description:
+            The first words of ``--help``.
+        dataset:
+            From the parsed command line to the images.
+        add_arguments:
+            Adds the arguments that ``dataset`` needs.
+        defaults:
+            Of options, by name, where they differ from those of the other scripts.
+        augmentation, test_share:
+            As for :class:`~cbal_optuna.objectives.RetrievalObjective`.
+    """
+
+    name: str
+    description: str
+    dataset: Callable[[argparse.Namespace], LabelledImages]
+    add_arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    test_share: float = 0.5
+
+
+def main(script: StudyScript, arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a study as its command line says, and exit: with status 2 if the input is wrong."""
+    parser = _parser(script)
+    options = parser.parse_args(arguments)
+    _fill_in_names(options, script.name)
+    signal.signal(signal.SIGTERM, _terminate)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        objective = _objective(script, options)
+        _check_files(options, objective)
+        objective.prepare()
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    except KeyboardInterrupt as interruption:
+        sys.exit(_interrupted(interruption, "Nothing was written."))
+    try:
+        _run(options, objective)
+    except KeyboardInterrupt as interruption:
+        sys.exit(_interrupted(interruption, "The study is kept; the same command resumes it."))
+    except (FailingTrialsError, InfeasibleSettingError) as error:
+        sys.exit(f"{parser.prog}: {error}")
+    sys.exit(0)
+
+
+def _fill_in_names(options: argparse.Namespace, name: str) -> None:
+    """The defaults that depend on other options."""
+    if options.study_name is None:
+        loss = "" if options.loss == "infonce" else f"-{options.loss}"
+        sampler = "" if options.sampler == "cd" else f"-{options.sampler}"
+        options.study_name = f"{name}{loss}{sampler}"
+    if options.report is None:
+        options.report = Path(f"{options.study_name}.html")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One sentence, without the usage."""
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, ended like Ctrl-C."""
+
+
+def _terminate(signum: int, frame: object) -> NoReturn:
+    raise _Terminated
+
+
+def _interrupted(interruption: KeyboardInterrupt, consequence: str) -> int:
+    """Say so and give the exit status of a shell."""
+    print(f"\nInterrupted. {consequence}", file=sys.stderr)
+    terminated = isinstance(interruption, _Terminated)
+    return 128 + (signal.SIGTERM if terminated else signal.SIGINT)
+
+
+def _objective(script: StudyScript, options: argparse.Namespace) -> RetrievalObjective:
+    batch_sizes = sorted(set(options.batch_sizes))
+    space = SearchSpace(
+        options.loss,
+        learning_rate=options.learning_rate,
+        weight_decay=options.weight_decay,
+        batch_size=CategoricalDistribution(batch_sizes)
+        if len(batch_sizes) > 1
+        else batch_sizes[0],
+    )
+    return RetrievalObjective(
+        script.dataset(options),
+        backbone=options.backbone,
+        weights=options.weights,
+        head_only=options.head_only,
+        image_size=options.image_size,
+        embedding_dim=options.embedding_dim,
+        loss=options.loss,
+        space=space,
+        training=TrainingOptions(
+            samples=options.samples,
+            images_per_class=options.images_per_class,
+            learning_rate_rule=options.learning_rate_rule,
+        ),
+        augmentation=script.augmentation,
+        repeats=options.repeats,
+        folds=options.folds,
+        test_share=script.test_share,
+        device=options.device,
+        seed=options.seed,
+        cache_directory=options.cache_dir,
+    )
+
+
+def _check_files(options: argparse.Namespace, objective: RetrievalObjective) -> None:
+    """See that the storage, the study in it and the report can be written to, before anything is.
+
+    Raises:
+        ValueError: One of them cannot.
+    """
+    if not options.report.resolve().parent.is_dir():
+        raise ValueError(
+            f"`--report` {options.report} cannot be written: its folder does not exist."
+        )
+    if check_storage(options.storage):
+        storage = open_storage(options.storage)
+        if options.study_name in optuna.get_all_study_names(storage):
+            check_study(
+                optuna.load_study(study_name=options.study_name, storage=storage), objective
+            )
+
+
+def _run(options: argparse.Namespace, objective: RetrievalObjective) -> None:
+    storage = open_storage(options.storage)
+    sampler = create_sampler(options.sampler, objective, options.seed)
+    study = open_study(options.study_name, storage, objective, sampler)
+    print(f"{study.study_name}: {options.n_trials} trials, stored in {masked(options.storage)}")
+    comparisons: list[SettingComparison] = []
+    try:
+        run_trials(study, objective, options.n_trials, options.timeout)
+        summary = _summary(study)
+        if summary is not None:
+            comparisons.extend(_comparisons(options, objective, summary, storage))
+    finally:
+        write_report(options.report, study, comparisons)
+    print()
+    print(summary_table(study, summary))
+    for comparison in comparisons:
+        print()
+        print(comparison_table(comparison))
+    print(_next_commands(options))
+
+
+def _summary(study: optuna.Study) -> Summary | None:
+    """The study's summary, or :obj:`None` if no trial has a value."""
+    try:
+        return summarize(study)
+    except ValueError:
+        return None
+
+
+def _comparisons(
+    options: argparse.Namespace,
+    objective: RetrievalObjective,
+    summary: Summary,
+    storage: optuna.storages.BaseStorage,
+) -> list[SettingComparison]:
+    usual, best = objective.space.searched(objective.space.usual), summary.best.params
+    if usual == best:
+        return []
+    wanted = {"validation": options.confirm, "test": FINAL_SEEDS if options.final else 0}
+    return [
+        compare_settings(
+            objective, storage, options.study_name, usual, best, classes=classes, n_seeds=n_seeds
+        )
+        for classes, n_seeds in wanted.items()
+        if n_seeds
+    ]
+
+
+def _next_commands(options: argparse.Namespace) -> str:
+    return (
+        f"\nReport: {options.report}\n"
+        f"Dashboard: optuna-dashboard {masked(options.storage)}"
+        '    (pip install ".[dashboard]")'
+    )
+
+
+def _parser(script: StudyScript) -> argparse.ArgumentParser:
+    parser = _Parser(
+        description=script.description,
+        epilog="Running the same command again resumes the study, or shows its result.",
+    )
+    script.add_arguments(parser)
+    _add_search_options(parser.add_argument_group("search"))
+    _add_result_options(parser.add_argument_group("results"), script.name)
+    _add_model_options(parser.add_argument_group("model"))
+    _add_training_options(parser.add_argument_group("training"))
+    parser.set_defaults(**script.defaults)
+    return parser
+
+
+def _add_search_options(group: Group) -> None:
+    group.add_argument(
+        "--n-trials",
+        type=_positive,
+        default=30,
+        metavar="N",
+        help="trials of the study in all, those of earlier runs included (default: %(default)s)",
+    )
+    group.add_argument(
+        "--timeout", type=_positive, metavar="S", help="begin no trial after so many seconds"
+    )
+    group.add_argument(
+        "--sampler",
+        choices=SAMPLERS,
+        default="cd",
+        help="cd is coordinate descent; the others are Optuna's (default: %(default)s)",
+    )
+    group.add_argument("--loss", choices=LOSSES, default="infonce", help="(default: %(default)s)")
+    group.add_argument(
+        "--batch-sizes",
+        type=_positive,
+        nargs="+",
+        default=BATCH_SIZES,
+        metavar="N",
+        help=f"batch sizes to choose from (default: {_listed(BATCH_SIZES)})",
+    )
+    group.add_argument(
+        "--seed",
+        type=_natural,
+        default=0,
+        metavar="N",
+        help="of the search and of its trainings (default: %(default)s)",
+    )
+
+
+def _add_result_options(group: Group, name: str) -> None:
+    group.add_argument(
+        "--storage",
+        default=f"sqlite:///{name}.db",
+        metavar="URL",
+        help="database of the study, as SQLAlchemy names it (default: %(default)s)",
+    )
+    group.add_argument(
+        "--study-name",
+        metavar="NAME",
+        help=f"(default: {name}, followed by -LOSS and -SAMPLER where they are not the default)",
+    )
+    group.add_argument(
+        "--report", type=Path, metavar="FILE.html", help="(default: the study's name .html)"
+    )
+    group.add_argument(
+        "--confirm",
+        type=_natural,
+        default=5,
+        metavar="N",
+        help="fresh seeds with which the usual and the best setting are trained again to tell the gain from luck; 0 for "
+        "none (default: %(default)s)",
+    )
+    group.add_argument(
+        "--final",
+        action="store_true",
+        help=f"train both on all training and validation classes with {FINAL_SEEDS} fresh seeds and evaluate them on the "
+        "test classes",
+    )
+
+
+def _add_model_options(group: Group) -> None:
+    group.add_argument(
+        "--backbone",
+        default="resnet50",
+        metavar="NAME",
+        help="any model that timm knows (default: %(default)s)",
+    )
+    group.add_argument(
+        "--weights",
+        default=PRETRAINED,
+        metavar="FILE",
+        help="safetensors file or checkpoint of tensors; 'pretrained' for timm's own; 'random' (default: %(default)s)",
+    )
+    group.add_argument(
+        "--head-only",
+        action="store_true",
+        help="freeze the backbone: extract its features once, train the linear head alone",
+    )
+    group.add_argument(
+        "--image-size",
+        type=_positive,
+        metavar="PX",
+        help="side of the square images (default: what the backbone was made for)",
+    )
+    group.add_argument(
+        "--embedding-dim", type=_positive, default=128, metavar="N", help="(default: %(default)s)"
+    )
+    group.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)"
+    )
+    group.add_argument(
+        "--cache-dir",
+        type=Path,
+        metavar="DIR",
+        help=f"keeps decoded images and features (default: $CBAL_CACHE or {default_cache_directory()})",
+    )
+
+
+def _add_training_options(group: Group) -> None:
+    group.add_argument(
+        "--samples",
+        type=_positive,
+        default=40_000,
+        metavar="N",
+        help="budget of a training, in images seen (default: %(default)s)",
+    )
+    group.add_argument(
+        "--repeats",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="trainings per trial, with different seeds (default: %(default)s)",
+    )
+    group.add_argument(
+        "--folds",
+        type=_positive,
+        default=1,
+        metavar="K",
+        help="class-disjoint validation folds, each trained for (default: %(default)s)",
+    )
+    group.add_argument(
+        "--images-per-class",
+        type=_positive,
+        default=4,
+        metavar="M",
+        help="images of a class that come into a batch together (default: %(default)s)",
+    )
+    group.add_argument(
+        "--learning-rate",
+        type=_positive_float,
+        default=1e-3,
+        metavar="LR",
+        help="(default: %(default)s)",
+    )
+    group.add_argument(
+        "--learning-rate-rule",
+        choices=LEARNING_RATE_RULES,
+        default="none",
+        help="how it follows the batch size, from 128 on (default: %(default)s)",
+    )
+    group.add_argument(
+        "--weight-decay",
+        type=_positive_float,
+        default=1e-4,
+        metavar="WD",
+        help="(default: %(default)s)",
+    )
+
+
+def _positive(text: str) -> int:
+    return _number(int, text, 1, "a whole number of at least 1")
+
+
+def _natural(text: str) -> int:
+    return _number(int, text, 0, "a whole number of at least 0")
+
+
+def _positive_float(text: str) -> float:
+    return _number(float, text, sys.float_info.min, "a positive number")
+
+
+def _number(kind: type[Number], text: str, low: float, allowed: str) -> Number:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = None
+    if value is None or not low <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {allowed}")
+    return value
+
+
+def _listed(values: Sequence[object]) -> str:
+    return " ".join(map(str, values))

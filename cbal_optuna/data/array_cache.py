@@ -1,0 +1,87 @@
+"""Arrays that are expensive to make, kept in files: made once, checked at every use, safe to make
+twice at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import os
+from pathlib import Path
+import tempfile
+import zlib
+
+import numpy as np
+
+
+def default_cache_directory() -> Path:
+    """``$CBAL_CACHE``, else ``cbal_optuna`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    if "CBAL_CACHE" in os.environ:
+        return Path(os.environ["CBAL_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cbal_optuna"
+
+
+def cached_array(
+    directory: Path,
+    key: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype | type,
+    fill: Callable[[np.ndarray], None],
+) -> np.ndarray:
+    """The array of a key: read from its file, or made and written there first.
+
+    The file's name carries a checksum of its contents, so that one atomic rename publishes both. A
+    file that is damaged, or has another shape or type, is made anew. Processes that make the same
+    array at once write files of their own; the last rename wins.
+
+    Args:
+        directory:
+            Where the files are; made if need be.
+        key:
+            What tells this array from others: letters, digits and hyphens.
+        shape, dtype:
+            Of the array.
+        fill:
+            Writes the contents into the array it is given.
+
+    Returns:
+        A read-only array, mapped from the file.
+
+    Raises:
+        OSError: The directory or the file cannot be written.
+    """
+    for path in directory.glob(f"{key}.*.npy"):
+        array = _verified(path)
+        if array is not None and array.shape == shape and array.dtype == dtype:
+            return array
+        path.unlink(missing_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f"{key}.", suffix=".part", dir=directory)
+    os.close(handle)
+    part = Path(name)
+    try:
+        writable = np.lib.format.open_memmap(part, mode="w+", dtype=dtype, shape=shape)
+        fill(writable)
+        writable.flush()
+        path = directory / f"{key}.{_checksum(writable):08x}.npy"
+        del writable
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    array = np.load(path, mmap_mode="r")
+    return array
+
+
+def _verified(path: Path) -> np.ndarray | None:
+    """The array of a file, or :obj:`None` if it is not what was written."""
+    try:
+        array = np.load(path, mmap_mode="r")
+    except (OSError, ValueError):
+        return None
+    return array if path.name.split(".")[-2] == f"{_checksum(array):08x}" else None
+
+
+def _checksum(array: np.ndarray) -> int:
+    checksum = 0
+    rows = max(1, (1 << 24) // max(1, array[:1].nbytes))
+    for start in range(0, len(array), rows):
+        checksum = zlib.crc32(np.ascontiguousarray(array[start : start + rows]), checksum)
+    return checksum

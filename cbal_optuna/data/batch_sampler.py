@@ -1,0 +1,122 @@
+"""Batches of m images from each of several classes, every class and every image used evenly."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+
+class MPerClassBatchSampler:
+    """Index batches made of groups, each group `images_per_class` images of one class.
+
+    Classes are visited in rounds: every round visits each class once, in shuffled order. Where
+    there are at least as many classes as groups, no class stands twice in a batch; where there
+    are fewer, the numbers of groups of two classes differ by one at most.
+
+    The images of a class are visited in rounds too. So a group holds different images unless its
+    class has fewer than `images_per_class`; then, and where a class with several groups in the
+    batch has too few images for all of them, each image is repeated as often as any other, give
+    or take one.
+
+    Every iteration begins new rounds and draws on from `generator`: the same state of the
+    generator gives the same batches.
+
+    Args:
+        labels: Class of every image, integers of shape (n,).
+        batch_size: Images in a batch, a multiple of `images_per_class`, at least two groups.
+        images_per_class: Images in a group.
+        n_batches: Batches in an iteration.
+        generator: Where the randomness comes from.
+
+    Yields:
+        Arrays of indices into `labels`, int64 of shape (batch_size,), each run of
+        `images_per_class` being a group.
+
+    Raises:
+        ValueError: An argument is out of its range, `labels` has fewer than two classes, or there
+            are fewer classes than groups and fewer images than `batch_size`.
+    """
+
+    def __init__(
+        self,
+        labels: np.ndarray,
+        *,
+        batch_size: int,
+        images_per_class: int = 4,
+        n_batches: int,
+        generator: np.random.Generator,
+    ) -> None:
+        labels = np.asarray(labels)
+        if images_per_class < 1:
+            raise ValueError(f"`images_per_class` must be at least 1, got {images_per_class}")
+        if n_batches < 0:
+            raise ValueError(f"`n_batches` must not be negative, got {n_batches}")
+        if batch_size % images_per_class or batch_size < 2 * images_per_class:
+            raise ValueError(
+                f"`batch_size` must be a multiple of images_per_class={images_per_class} and at "
+                f"least twice that, got {batch_size}"
+            )
+        n_classes = len(np.unique(labels))
+        if n_classes < 2:
+            raise ValueError(f"`labels` must have at least two classes, got {n_classes}")
+        if n_classes * images_per_class < batch_size > len(labels):
+            raise ValueError(
+                f"too few images: `batch_size` must not exceed the {len(labels)} images of these "
+                f"{n_classes} classes, got {batch_size}"
+            )
+        self._labels = labels
+        self._batch_size = batch_size
+        self._images_per_class = images_per_class
+        self._n_batches = n_batches
+        self._generator = generator
+
+    def __len__(self) -> int:
+        return self._n_batches
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        order = np.argsort(self._labels, kind="stable")
+        starts = np.flatnonzero(np.diff(self._labels[order])) + 1
+        images = [_Rounds(items, self._generator) for items in np.split(order, starts)]
+        classes = _Rounds(np.arange(len(images)), self._generator)
+        n_groups = self._batch_size // self._images_per_class
+        for _ in range(self._n_batches):
+            groups_of_class = Counter(classes.take(n_groups).tolist())
+            yield np.concatenate(
+                [self._groups(images[c], count) for c, count in groups_of_class.items()]
+            )
+
+    def _groups(self, images: _Rounds, count: int) -> np.ndarray:
+        """`count` groups of one class, one after the other."""
+        taken = np.sort(images.take(count * self._images_per_class))
+        # Dealt out like cards: the copies of an image, neighbours now, go to different groups.
+        groups: np.ndarray = taken.reshape(self._images_per_class, count).T
+        return groups.ravel()
+
+
+class _Rounds:
+    """An endless walk through `items` in rounds, each round all items in a new random order."""
+
+    def __init__(self, items: np.ndarray, generator: np.random.Generator) -> None:
+        self._items = items
+        self._generator = generator
+        self._rest = items[:0]
+
+    def take(self, count: int) -> np.ndarray:
+        """The next `count` items, none of them twice more than another.
+
+        Where a round ends within them, the last round to begin begins with items that the rest of
+        the first one did not have.
+        """
+        if count <= len(self._rest):
+            taken, self._rest = self._rest[:count], self._rest[count:]
+            return taken
+        old = self._rest
+        full, remaining = divmod(count - len(old), len(self._items))
+        whole = [self._generator.permutation(self._items) for _ in range(full)]
+        order = self._generator.permutation(self._items)
+        in_old = np.isin(order, old)
+        new = np.concatenate([order[~in_old], order[in_old]])[:remaining]
+        self._rest = order[~np.isin(order, new)]
+        return np.concatenate([old, *whole, new])

@@ -1,0 +1,130 @@
+"""CUB-200-2011: photographs of 200 bird species (Wah et al., Caltech, 2011)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cbal_optuna.data.download import download as download_file
+from cbal_optuna.data.download import extract_tar
+from cbal_optuna.data.images import ImageFiles
+
+
+FOLDER = "CUB_200_2011"
+N_IMAGES = 11_788
+URL = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"
+SIZE = 1_150_585_339
+MD5 = "97eceeb196236b17998738112f37df78"
+CONTENTS = ("classes.txt", "image_class_labels.txt", "images", "images.txt")
+
+
+class CUB200(ImageFiles):
+    """CUB-200-2011, or another edition in its layout.
+
+    Only 11,788 images in 200 classes are called "CUB-200-2011"; anything else has the name of its
+    folder, for example the half as large edition of 2010.
+
+    With `download` the archive, 1.1 GB, is fetched and unpacked into `root` unless the data set
+    is there already; it stays in `root`. Size and MD5 are those that public loaders of this
+    archive agree on.
+
+    Args:
+        root: The folder with images.txt, image_class_labels.txt, classes.txt and images/, or the
+            folder that holds it as CUB_200_2011.
+        download: Whether to download CUB-200-2011 where it is missing.
+
+    Raises:
+        FileNotFoundError: The data set, or an image that it lists, is missing.
+        FileExistsError: The download finds an incomplete folder in its place.
+        ValueError: Its lists are damaged, or what was downloaded is not the known archive.
+        OSError: The download stopped; the next one goes on from there.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], *, download: bool = False) -> None:
+        parent = Path(os.path.abspath(root))
+        if download and _missing(parent) and _missing(parent / FOLDER):
+            _download(parent)
+        folder = _find(parent)
+        class_names = _read_list(folder / "classes.txt")
+        images = _read_list(folder / "images.txt")
+        paths = list(images.values())
+        _check_files(folder / "images", paths)
+        super().__init__(
+            _name(folder, len(images), len(class_names)),
+            folder / "images",
+            paths,
+            _labels(folder, list(images), list(class_names)),
+            list(class_names.values()),
+        )
+
+
+def _download(parent: Path) -> None:
+    folder = parent / FOLDER
+    if folder.exists():
+        raise FileExistsError(
+            f"{folder} is there but has no {', '.join(_missing(folder))}: move it away to download"
+        )
+    archive = parent / f"{FOLDER}.tgz"
+    download_file(URL, archive, size=SIZE, md5=MD5)
+    extract_tar(archive, folder, max_members=20_000, max_bytes=4 * 2**30)
+
+
+def _missing(folder: Path) -> list[str]:
+    return [name for name in CONTENTS if not (folder / name).exists()]
+
+
+def _find(root: Path) -> Path:
+    for folder in (root, root / FOLDER):
+        if not _missing(folder):
+            return folder
+    folder = min(root, root / FOLDER, key=lambda folder: len(_missing(folder)))
+    raise FileNotFoundError(
+        f"`root` must be the folder of CUB-200-2011 or the one that holds it as {FOLDER}, but "
+        f"{folder} has no {', '.join(_missing(folder))}: download it with download=True "
+        f"(--download) or from {URL}"
+    )
+
+
+def _name(folder: Path, n_images: int, n_classes: int) -> str:
+    if (n_images, n_classes) == (N_IMAGES, 200):
+        return "CUB-200-2011"
+    # A part of the data set must not be taken for the whole.
+    return f"{FOLDER}_{n_images}_images" if folder.name == FOLDER else folder.name
+
+
+def _read_list(path: Path) -> dict[str, str]:
+    """The lines ``<id> <text>`` of a file, in their order."""
+    entries: dict[str, str] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        key, _, text = line.strip().partition(" ")
+        if not text or key in entries:
+            raise ValueError(f"line {number} of {path} must be `<new id> <text>`, got {line!r}")
+        entries[key] = text
+    return entries
+
+
+def _labels(folder: Path, image_ids: list[str], class_ids: list[str]) -> list[int]:
+    path = folder / "image_class_labels.txt"
+    class_of_image = _read_list(path)
+    if class_of_image.keys() != set(image_ids):
+        raise ValueError(f"{path} must list the images of images.txt, no more and no fewer")
+    if set(class_of_image.values()) != set(class_ids):
+        raise ValueError(f"{path} must use the classes of classes.txt, no more and no fewer")
+    position = {class_id: label for label, class_id in enumerate(class_ids)}
+    return [position[class_of_image[image_id]] for image_id in image_ids]
+
+
+def _check_files(root: Path, paths: list[str]) -> None:
+    # One listing for each of 200 folders instead of a question for each of 11,788 files.
+    present = {
+        f"{folder}/{name}"
+        for folder in {os.path.dirname(path) for path in paths}
+        if (root / folder).is_dir()
+        for name in os.listdir(root / folder)
+    }
+    missing = [path for path in paths if path not in present]
+    if missing:
+        raise FileNotFoundError(
+            f"{len(missing)} of the {len(paths)} images listed in {root.parent / 'images.txt'} "
+            f"are missing in {root}, the first ones are {', '.join(missing[:5])}"
+        )

@@ -1,0 +1,129 @@
+"""The common interface of the data sets, and the one way in which image files become RGB."""
+
+from __future__ import annotations
+
+from abc import ABC
+from abc import abstractmethod
+from collections.abc import Sequence
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from PIL import ImageOps
+
+
+class BrokenImageError(ValueError):
+    """An image file that cannot be decoded; the message names the file."""
+
+
+class LabelledImages(ABC):
+    """Images with one class label each.
+
+    Args:
+        name: What the data set is called in studies and reports.
+        labels: Class of every image, integers of shape (n,), from 0 to ``len(class_names) - 1``.
+        class_names: Names of the classes, in the official order of the data set.
+    """
+
+    def __init__(
+        self, name: str, labels: Sequence[int] | np.ndarray, class_names: Sequence[str]
+    ) -> None:
+        self.name = name
+        self.labels = np.asarray(labels, dtype=np.int64)
+        self.class_names = list(class_names)
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @abstractmethod
+    def image(self, index: int) -> Image.Image:
+        """The image at `index`, in mode RGB."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A hex digest that changes when the images change: a key for caches of their features."""
+
+
+class ImageFiles(LabelledImages):
+    """Labelled images in files.
+
+    The fingerprint covers the files' order, relative paths, sizes and modification times, not
+    their contents and not `root`, so that it is cheap and survives moving the folder.
+
+    Args:
+        name: See `LabelledImages`.
+        root: The folder that `paths` start from.
+        paths: Relative path of every image.
+        labels: See `LabelledImages`.
+        class_names: See `LabelledImages`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        root: Path,
+        paths: Sequence[str],
+        labels: Sequence[int] | np.ndarray,
+        class_names: Sequence[str],
+    ) -> None:
+        super().__init__(name, labels, class_names)
+        self.root = root
+        self.paths = list(paths)
+
+    def image(self, index: int) -> Image.Image:
+        return read_image(self.root / self.paths[index])
+
+    def fingerprint(self) -> str:
+        digest = hashlib.blake2b(digest_size=16)
+        for path in self.paths:
+            status = os.stat(os.path.join(self.root, path))
+            digest.update(os.fsencode(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0"))
+        return digest.hexdigest()
+
+
+def read_image(path: Path) -> Image.Image:
+    """Read an image file as RGB.
+
+    The image is turned upright as its EXIF orientation says; of an animation the first frame is
+    taken. Transparent pixels are laid over white. Grey of 16 bits is scaled by 1 / 257, so that
+    its full range becomes 0 to 255, dark images staying dark.
+
+    Raises:
+        BrokenImageError: The file is empty, truncated, damaged or not an image, it holds more
+            pixels than Pillow's limit against decompression bombs, or pixels without a defined
+            range (32-bit floats, integers outside 0 to 65535).
+        OSError: The file cannot be opened.
+    """
+    with path.open("rb") as file:
+        try:
+            with Image.open(file) as image:
+                return _to_rgb(ImageOps.exif_transpose(image))
+        # Decoders raise OSError, SyntaxError, struct.error, EOFError and more on damaged files.
+        except Exception as error:
+            raise BrokenImageError(f"the image file {path} cannot be read: {error}") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("32-bit float pixels have no defined range, save them as 8 or 16 bits")
+    if image.mode.startswith("I"):
+        return _grey_from_16_bits(np.asarray(image)).convert("RGB")
+    if image.mode in {"LA", "PA", "RGBA"} or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _grey_from_16_bits(pixels: np.ndarray) -> Image.Image:
+    """Scale here, as Pillow's own conversion cuts everything above 255 off."""
+    if pixels.min() < 0 or pixels.max() > 65535:
+        raise ValueError(f"pixels from {pixels.min()} to {pixels.max()} are not within 16 bits")
+    return Image.fromarray(np.round(pixels / 257).astype(np.uint8))

@@ -1,0 +1,239 @@
+"""Recall@k, R-precision and MAP@R by exact cosine search, in memory linear in the number of items.
+
+A query has R matches in the gallery: the items of its class. With r_1 < r_2 < ... their ranks,
+
+    Recall@k    = 1 if r_1 <= k else 0
+    R-precision = |{j : r_j <= R}| / R
+    MAP@R       = 1 / R * sum over {j : r_j <= R} of j / r_j
+
+and each is averaged over the queries (Musgrave, Belongie and Lim, 'A Metric Learning Reality
+Check', 2020). r_j is j plus the number of other-class items at least as similar to the query as
+its j-th best match, so the similarities of the best max(k, R) of those items settle every rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+
+# Small enough for a CPU's cache and allocator, large enough to keep a GPU busy.
+CHUNK_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class RetrievalMetrics:
+    """Means over the queries that have a match in the gallery, each in [0, 1].
+
+    Attributes:
+        map_at_r: Mean average precision at R.
+        r_precision: Precision among the R nearest items.
+        recall: Recall@k by k: the share of queries with a match among the k nearest items.
+        n_queries: Number of queries evaluated.
+        n_excluded: Number of queries left out, having no match in the gallery.
+    """
+
+    map_at_r: float
+    r_precision: float
+    recall: dict[int, float]
+    n_queries: int
+    n_excluded: int
+
+
+def retrieval_metrics(
+    embeddings: Tensor,
+    labels: Tensor,
+    gallery: Tensor | None = None,
+    gallery_labels: Tensor | None = None,
+    *,
+    ks: Sequence[int] = (1, 2, 4, 8),
+) -> RetrievalMetrics:
+    """Search the gallery with every query by cosine similarity and score the rankings.
+
+    The search is exact, runs on the embeddings' device and computes in their precision, but at
+    least in float32, under autocast as well. TF32 and the like apply where the program has
+    allowed them by ``torch.set_float32_matmul_precision``.
+
+    At equal similarity an item of another class ranks before a match. So a collapsed embedding
+    scores 0, and the order of the items does not matter.
+
+    Args:
+        embeddings: Queries, shape (n, d), of any length: they are normalised here.
+        labels: Their classes, integers of shape (n,).
+        gallery: Items to search, shape (m, d). Without it every query searches all the others
+            (leave-one-out). An item that is in both ``embeddings`` and ``gallery`` finds itself.
+        gallery_labels: Classes of the gallery's items, integers of shape (m,).
+        ks: The k of Recall@k. A k beyond the size of the gallery stands for the whole gallery,
+            where recall is 1.
+
+    Returns:
+        The means over the queries that have a match, and the number of those that have none.
+
+    Raises:
+        ValueError: If shapes or types do not fit, an embedding is not finite, a k is not
+            positive, or no query has a match.
+    """
+    if not ks or min(ks) < 1:
+        raise ValueError(f"`ks` must hold one positive integer or more, got {tuple(ks)}.")
+    with torch.no_grad(), torch.autocast(embeddings.device.type, enabled=False):
+        search = _Search.of(embeddings, labels, gallery, gallery_labels)
+        scores = search.queries.new_empty(3, len(labels))
+        done = 0
+        for chunk in search.chunks(max(ks)):
+            stop = done + len(chunk.rows)
+            scores[:, done:stop] = _score(*search.ranks(chunk))
+            done = stop
+    if not done:
+        raise ValueError(
+            f"`labels` must give a query a match in the gallery, got {len(labels)} queries "
+            "without one."
+        )
+    map_at_r, r_precision, first_rank = scores[:, :done].cpu().double()
+    return RetrievalMetrics(
+        map_at_r=map_at_r.mean().item(),
+        r_precision=r_precision.mean().item(),
+        recall={k: (first_rank <= k).double().mean().item() for k in ks},
+        n_queries=len(first_rank),
+        n_excluded=len(labels) - len(first_rank),
+    )
+
+
+def _score(ranks: Tensor, n_matches: Tensor) -> Tensor:
+    """Average precision at R, R-precision and the first match's rank, for each query."""
+    found = ranks <= n_matches[:, None]
+    position = torch.arange(1, ranks.shape[1] + 1, device=ranks.device)
+    average_precision = (position / ranks).where(found, 0).sum(dim=1) / n_matches
+    return torch.stack([average_precision, found.sum(dim=1) / n_matches, ranks[:, 0]])
+
+
+def unit_embeddings(
+    embeddings: Tensor,
+    labels: Tensor,
+    name: str = "embeddings",
+    labels_name: str = "labels",
+) -> Tensor:
+    """Check embeddings against their labels and scale them to unit length.
+
+    Args:
+        embeddings: Finite vectors, shape (n, d).
+        labels: Integers, shape (n,).
+        name: The argument that holds the embeddings, for messages.
+        labels_name: The argument that holds the labels, for messages.
+
+    Returns:
+        The unit vectors, at least in float32; a zero vector stays zero.
+
+    Raises:
+        ValueError: If a shape, a type or a value does not fit.
+    """
+    if embeddings.ndim != 2 or 0 in embeddings.shape or not embeddings.is_floating_point():
+        raise ValueError(
+            f"`{name}` must be floats of shape (n, d) with n and d at least 1, got "
+            f"{embeddings.dtype} of shape {tuple(embeddings.shape)}."
+        )
+    if labels.shape != embeddings.shape[:1] or labels.is_floating_point():
+        raise ValueError(
+            f"`{labels_name}` must be integers of shape ({len(embeddings)},), one for each of "
+            f"`{name}`, got {labels.dtype} of shape {tuple(labels.shape)}."
+        )
+    n_bad = len(embeddings) - int(embeddings.isfinite().all(dim=1).sum())
+    if n_bad:
+        raise ValueError(f"`{name}` must be finite, got {n_bad} of {len(embeddings)} rows not.")
+    vectors = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
+    largest = vectors.abs().amax(dim=1, keepdim=True)  # the squares of large values overflow
+    return normalize(vectors / largest.where(largest > 0, 1))
+
+
+class _Chunk(NamedTuple):
+    """Rows of queries, the slots for the matches of each, the number of rivals to look at."""
+
+    rows: Tensor
+    n_slots: int
+    n_rivals: int
+
+
+@dataclass(frozen=True)
+class _Search:
+    """Queries and gallery as unit vectors, and the gallery's rows listed class by class."""
+
+    queries: Tensor
+    gallery: Tensor
+    classes: Tensor  # of the queries
+    members: Tensor  # gallery rows, class by class
+    starts: Tensor  # of each class in members
+    sizes: Tensor  # of each class in the gallery
+    leave_one_out: bool
+
+    @classmethod
+    def of(
+        cls,
+        embeddings: Tensor,
+        labels: Tensor,
+        gallery: Tensor | None,
+        gallery_labels: Tensor | None,
+    ) -> _Search:
+        if (gallery is None) != (gallery_labels is None):
+            given = "gallery_labels" if gallery is None else "gallery"
+            raise ValueError(
+                f"`gallery` and `gallery_labels` must be given together, got `{given}` only."
+            )
+        queries = items = unit_embeddings(embeddings, labels)
+        item_labels = labels
+        if gallery is not None and gallery_labels is not None:
+            items = unit_embeddings(gallery, gallery_labels, "gallery", "gallery_labels")
+            items, item_labels = items.to(queries), gallery_labels
+        if items.shape[1] != queries.shape[1]:
+            raise ValueError(
+                f"`gallery` must have the {queries.shape[1]} columns of `embeddings`, got "
+                f"{items.shape[1]}."
+            )
+        both = torch.cat([x.to(queries.device, torch.long) for x in (labels, item_labels)])
+        names, both = both.unique(return_inverse=True)
+        classes, item_classes = both.split([len(queries), len(items)])
+        sizes = item_classes.bincount(minlength=len(names))
+        starts = sizes.cumsum(0) - sizes
+        return cls(queries, items, classes, item_classes.argsort(), starts, sizes, gallery is None)
+
+    def n_matches(self, rows: Tensor | slice) -> Tensor:
+        return self.sizes[self.classes[rows]] - int(self.leave_one_out)
+
+    def chunks(self, max_k: int) -> Iterator[_Chunk]:
+        """Yield all queries that have a match, those with most matches first."""
+        n_matches, order = self.n_matches(slice(None)).sort(descending=True)
+        counts = n_matches[n_matches > 0].tolist()
+        start = 0
+        while start < len(counts):
+            n_slots = counts[start]
+            n_rivals = min(max(max_k, n_slots), len(self.gallery))
+            # A row of similarities, and for each slot and rival a few indices and values.
+            row_bytes = self.gallery.itemsize * len(self.gallery) + 64 * n_rivals
+            stop = min(start + max(1, CHUNK_BYTES // row_bytes), len(counts))
+            yield _Chunk(order[start:stop], n_slots, n_rivals)
+            start = stop
+
+    def ranks(self, chunk: _Chunk) -> tuple[Tensor, Tensor]:
+        """Rank the matches of a chunk's queries.
+
+        Returns:
+            The ranks in ascending order, shape (queries, slots), anything above R in slots that
+            have no match, and R, shape (queries,).
+        """
+        similarity = self.queries[chunk.rows] @ self.gallery.T
+        classes = self.classes[chunk.rows, None]
+        slots = torch.arange(chunk.n_slots + self.leave_one_out, device=similarity.device)
+        # Slots beyond the class repeat its last member.
+        members = self.members[self.starts[classes] + slots.minimum(self.sizes[classes] - 1)]
+        absent = slots >= self.sizes[classes]
+        if self.leave_one_out:
+            absent |= members == chunk.rows[:, None]
+        matches = similarity.gather(1, members).masked_fill_(absent, -torch.inf)
+        matches = matches.sort(dim=1, descending=True).values[:, : chunk.n_slots]
+        rivals = similarity.scatter_(1, members, -torch.inf).topk(chunk.n_rivals).values
+        ahead = torch.searchsorted(-rivals, -matches, right=True)
+        return ahead + slots[: chunk.n_slots] + 1, self.n_matches(chunk.rows)

@@ -1,0 +1,408 @@
+"""The objective of metric learning: train with a setting, return the validation classes' MAP@R."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import Trial
+import timm
+import torch
+from torch import Tensor
+
+from cbal_optuna.data import class_splits
+from cbal_optuna.data import ClassSplit
+from cbal_optuna.data import default_cache_directory
+from cbal_optuna.data import indices_of
+from cbal_optuna.data import LabelledImages
+from cbal_optuna.data import MPerClassBatchSampler
+from cbal_optuna.evaluation import normalized_mutual_information
+from cbal_optuna.evaluation import retrieval_metrics
+from cbal_optuna.evaluation import RetrievalMetrics
+from cbal_optuna.losses import SplitInfoNCELoss
+from cbal_optuna.losses import SplitLoss
+from cbal_optuna.losses import SplitMarginLoss
+from cbal_optuna.objectives.search_space import SearchSpace
+from cbal_optuna.objectives.search_space import Setting
+from cbal_optuna.training import Augmentation
+from cbal_optuna.training import BackboneOptions
+from cbal_optuna.training import DivergedError
+from cbal_optuna.training import EndToEnd
+from cbal_optuna.training import HeadOnly
+from cbal_optuna.training import LEARNING_RATE_RULES
+from cbal_optuna.training import Regime
+from cbal_optuna.training import train
+from cbal_optuna.training import TrainingOptions
+from cbal_optuna.training import TrainingRecord
+
+
+class InfeasibleSettingError(RuntimeError):
+    """A setting with which no training comes to its end."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One training and its evaluation."""
+
+    metrics: RetrievalMetrics
+    nmi: float
+    record: TrainingRecord
+
+    def attributes(self) -> dict[str, float]:
+        """By the names under which they are stored."""
+        record = {k: v for k, v in asdict(self.record).items() if v is not None}
+        return {
+            "map_at_r": self.metrics.map_at_r,
+            "r_precision": self.metrics.r_precision,
+            **{f"recall_at_{k}": v for k, v in self.metrics.recall.items()},
+            "nmi": self.nmi,
+            **record,
+        }
+
+
+class RetrievalObjective:
+    """Trains an embedding with the setting of a trial and returns its MAP@R on validation classes,
+    to be maximised.
+
+    Classes are split as in Musgrave et al., "A Metric Learning Reality Check": the second half is
+    kept for the test, the first half is divided into training and validation classes.
+
+    The value is that of the *last* evaluation, not of the best one: the learning rate has fallen
+    to zero by then, so it is what the training arrives at, while the best of several noisy
+    evaluations is too high, and the more so the more often one looks. With repeats or folds it is
+    the mean over them; all trials use the same seeds.
+
+    Each evaluation is reported to the pruner. A training that diverges, runs out of memory or
+    cannot fill its batches makes the trial infeasible: its value is 0, the least that MAP@R can
+    be, the constraint ``"trainable"`` is violated, and the reason stands in the user attribute
+    ``infeasible``.
+
+    Args:
+        dataset:
+            The images.
+        backbone:
+            Any name that timm knows.
+        weights:
+            ``"pretrained"``, ``"random"`` or the path of a weights file: see
+            :class:`~cbal_optuna.training.BackboneOptions`.
+        head_only:
+            Whether the backbone is frozen: its features are extracted once and the head alone is
+            trained.
+        image_size:
+            Side of the images in pixels; by default what the backbone was made for.
+        embedding_dim:
+            Width of the embeddings.
+        loss:
+            ``"infonce"`` or ``"margin"``.
+        space:
+            What is searched; by default :class:`SearchSpace` of the loss.
+        training:
+            Budget, images per class and class of schedule.
+        augmentation:
+            What is done to training images, unless only the head is trained.
+        repeats:
+            Trainings per trial, with different seeds.
+        folds:
+            Class-disjoint validation folds, each trained for.
+        test_share:
+            Share of the classes that is kept for the test.
+        device:
+            ``"auto"`` (a CUDA device if there is one), or any name that torch knows.
+        seed:
+            Of the trainings.
+        cache_directory:
+            Where decoded images and features are kept; see
+            :func:`~cbal_optuna.data.default_cache_directory`.
+
+    Raises:
+        ValueError: An argument is out of its range, or does not fit the data.
+        OSError: The cache cannot be written.
+    """
+
+    def __init__(
+        self,
+        dataset: LabelledImages,
+        *,
+        backbone: str = "resnet50",
+        weights: str | Path = "pretrained",
+        head_only: bool = False,
+        image_size: int | None = None,
+        embedding_dim: int = 128,
+        loss: str = "infonce",
+        space: SearchSpace | None = None,
+        training: TrainingOptions | None = None,
+        augmentation: Augmentation | None = None,
+        repeats: int = 1,
+        folds: int = 1,
+        test_share: float = 0.5,
+        device: str = "auto",
+        seed: int = 0,
+        cache_directory: Path | None = None,
+    ) -> None:
+        self.space = SearchSpace(loss) if space is None else space
+        if self.space.loss != loss:
+            raise ValueError(f"`space` is of the {self.space.loss} loss; `loss` is {loss!r}.")
+        _check_positive(image_size=image_size, embedding_dim=embedding_dim, repeats=repeats)
+        self.training = training or TrainingOptions(samples=100_000)
+        self._check_training()
+        self.dataset = dataset
+        self.splits = class_splits(dataset.n_classes, folds=folds, test_share=test_share)
+        self._check_batch_sizes()
+        self.repeats = repeats
+        self.seed = seed
+        self.device = _device(device)
+        self._backbone = BackboneOptions(backbone, weights, image_size)
+        self._head_only = head_only
+        self._embedding_dim = embedding_dim
+        self._augmentation = augmentation or Augmentation()
+        self._cache_directory = cache_directory or default_cache_directory()
+        self._regime: Regime | None = None
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What trials must have in common to be compared, by name, in plain JSON types."""
+        return {
+            "dataset": self.dataset.name,
+            "images": len(self.dataset),
+            "backbone": self._backbone.name,
+            "weights": self._backbone.weights_fingerprint,
+            "image_size": self._backbone.image_size,
+            "head_only": self._head_only,
+            "embedding_dim": self._embedding_dim,
+            "loss": self.space.loss,
+            "space": self.space.description,
+            **asdict(self.training),
+            "repeats": self.repeats,
+            "folds": len(self.splits),
+            "test_classes": len(self.splits[0].test),
+            "seed": self.seed,
+        }
+
+    def prepare(self) -> None:
+        """Make the backbone and decode the images or extract their features, if they are not in
+        the cache.
+
+        A trial does this too; by itself it tells bad input from bad trials.
+        """
+        self._prepared()
+
+    def __call__(self, trial: Trial) -> float:
+        setting = self.space.suggest(trial)
+        trial.set_user_attr("seed", self.seed)
+        trial.set_user_attr("versions", _versions())
+        try:
+            outcomes = self._outcomes(trial, setting)
+        except InfeasibleSettingError as error:
+            trial.set_user_attr("infeasible", str(error))
+            _violate_constraint(trial)
+            return 0.0
+        except (Exception, KeyboardInterrupt) as error:
+            if not isinstance(error, optuna.TrialPruned):
+                trial.set_user_attr("failure", f"{type(error).__name__}: {error}")
+            raise
+        attributes = [outcome.attributes() for outcome in outcomes]
+        for name in attributes[0]:
+            trial.set_user_attr(name, float(np.mean([a[name] for a in attributes])))
+        values = [outcome.metrics.map_at_r for outcome in outcomes]
+        trial.set_user_attr("values", values)
+        return float(np.mean(values))
+
+    def _outcomes(self, trial: Trial, setting: Setting) -> list[Outcome]:
+        runs = [(split, r) for split in self.splits for r in range(self.repeats)]
+        outcomes = []
+        for i, (split, r) in enumerate(runs):
+
+            def report(evaluation: int, map_at_r: float, first: int = i) -> None:
+                trial.report(map_at_r, first * self.training.n_evaluations + evaluation)
+                if trial.should_prune():
+                    raise optuna.TrialPruned
+
+            outcomes.append(
+                self.run(
+                    setting,
+                    split.train,
+                    split.validation,
+                    seed=self.seed + r,
+                    on_evaluation=report,
+                )
+            )
+        return outcomes
+
+    def run(
+        self,
+        setting: Setting,
+        train_classes: tuple[int, ...],
+        evaluation_classes: tuple[int, ...],
+        *,
+        seed: int,
+        on_evaluation: Callable[[int, float], None] | None = None,
+    ) -> Outcome:
+        """Train with a setting on some classes, evaluate on others.
+
+        Args:
+            setting:
+                Every hyper-parameter of the search space.
+            train_classes, evaluation_classes:
+                Classes, by number.
+            seed:
+                Of weights, batches, augmentation and dropout.
+            on_evaluation:
+                Called with the number of each evaluation and its MAP@R.
+
+        Raises:
+            InfeasibleSettingError: The training diverges, runs out of memory or cannot fill its
+            batches.
+        """
+        try:
+            return self._run(setting, train_classes, evaluation_classes, seed, on_evaluation)
+        except DivergedError as error:
+            raise InfeasibleSettingError(f"diverged: {error}") from error
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            raise InfeasibleSettingError(f"out of memory: {error}") from error
+        except RuntimeError as error:
+            # torch has no class of its own for a failed allocation on the CPU.
+            if "not enough memory" not in str(error):
+                raise
+            raise InfeasibleSettingError(f"out of memory: {error}") from error
+
+    def _run(
+        self,
+        setting: Setting,
+        train_classes: tuple[int, ...],
+        evaluation_classes: tuple[int, ...],
+        seed: int,
+        on_evaluation: Callable[[int, float], None] | None,
+    ) -> Outcome:
+        regime = self._prepared()
+        labels = self.dataset.labels
+        train_items = indices_of(labels, train_classes)
+        evaluation_items = indices_of(labels, evaluation_classes)
+        evaluation_labels = torch.from_numpy(labels[evaluation_items])
+        batch_size = setting["batch_size"]
+        n_steps = self.training.n_steps(batch_size)
+        batches = self._batches(labels[train_items], batch_size, n_steps, seed)
+
+        def evaluate(number: int) -> RetrievalMetrics:
+            metrics = retrieval_metrics(embedded(), evaluation_labels)
+            if on_evaluation is not None:
+                on_evaluation(number, metrics.map_at_r)
+            return metrics
+
+        def embedded() -> Tensor:
+            embeddings = regime.embed(model, evaluation_items)
+            if not embeddings.isfinite().all():
+                raise DivergedError("the embeddings were not finite")
+            return embeddings
+
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            model = regime.model(train_items)
+            record, metrics = train(
+                model,
+                _loss(self.space.loss, setting),
+                (train_items[batch] for batch in batches),
+                regime.training_inputs,
+                labels,
+                options=self.training,
+                batch_size=batch_size,
+                learning_rate=setting["learning_rate"],
+                weight_decay=setting["weight_decay"],
+                evaluate=evaluate,
+            )
+        return Outcome(
+            metrics, normalized_mutual_information(embedded(), evaluation_labels), record
+        )
+
+    def _batches(
+        self, labels: np.ndarray, batch_size: int, n_steps: int, seed: int
+    ) -> MPerClassBatchSampler:
+        try:
+            return MPerClassBatchSampler(
+                labels,
+                batch_size=batch_size,
+                images_per_class=self.training.images_per_class,
+                n_batches=n_steps,
+                generator=np.random.default_rng(seed),
+            )
+        except ValueError as error:
+            raise InfeasibleSettingError(f"no batches: {error}") from error
+
+    def _prepared(self) -> Regime:
+        if self._regime is None:
+            common = {
+                "embedding_dim": self._embedding_dim,
+                "device": self.device,
+                "cache_directory": self._cache_directory,
+            }
+            if self._head_only:
+                self._regime = HeadOnly(self.dataset, self._backbone, **common)
+            else:
+                self._regime = EndToEnd(
+                    self.dataset, self._backbone, augmentation=self._augmentation, **common
+                )
+        return self._regime
+
+    def _check_training(self) -> None:
+        _check_positive(
+            samples=self.training.samples,
+            images_per_class=self.training.images_per_class,
+            n_evaluations=self.training.n_evaluations,
+        )
+        rule = self.training.learning_rate_rule
+        if rule not in LEARNING_RATE_RULES:
+            raise ValueError(
+                f"`learning_rate_rule` is {rule!r}; it should be one of {', '.join(LEARNING_RATE_RULES)}."
+            )
+
+    def _check_batch_sizes(self) -> None:
+        images = min(len(indices_of(self.dataset.labels, split.train)) for split in self.splits)
+        largest = max(self.space.batch_sizes)
+        if largest > images:
+            raise ValueError(
+                f"`batch_size` goes up to {largest}, but {self.dataset.name} has {images} training images; "
+                "it should not exceed their number."
+            )
+        if largest > self.training.samples:
+            raise ValueError(
+                f"`samples` is {self.training.samples}; it should be at least the largest batch size, {largest}."
+            )
+
+
+def _loss(name: str, setting: Setting) -> SplitLoss:
+    if name == "infonce":
+        return SplitInfoNCELoss(setting["balance"], setting["temperature"], setting["denominator"])
+    return SplitMarginLoss(setting["balance"], setting["margin"], setting["aggregation"])
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"`device` is {name!r}, which cannot be used here: {reason}") from error
+    return device
+
+
+def _check_positive(**arguments: int | None) -> None:
+    for name, value in arguments.items():
+        if value is not None and value < 1:
+            raise ValueError(f"`{name}` is {value}; it should be at least 1.")
+
+
+def _versions() -> dict[str, str]:
+    return {m.__name__: m.__version__ for m in (optuna, timm, torch)}
+
+
+def _violate_constraint(trial: Trial) -> None:
+    # Optuna 4 has no constraints apart from samplers that take a function: the value alone must do
+    # there.
+    if hasattr(trial, "set_constraint"):
+        trial.set_constraint("trainable", 1.0)

@@ -1,0 +1,185 @@
+"""Which hyper-parameters are searched, over which ranges, and the settings to start from and to
+compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import math
+from typing import Any
+
+from optuna.distributions import BaseDistribution
+from optuna.distributions import CategoricalDistribution
+from optuna.distributions import distribution_to_json
+from optuna.distributions import FloatDistribution
+from optuna.distributions import IntDistribution
+from optuna.trial import Trial
+
+
+Setting = dict[str, Any]
+
+LOSSES = ("infonce", "margin")
+BATCH_SIZES = (32, 64, 128, 256, 512)
+
+_TRAINING: Setting = {
+    "batch_size": CategoricalDistribution(BATCH_SIZES),
+    "learning_rate": 1e-3,
+    "weight_decay": 1e-4,
+}
+_DEFAULTS: dict[str, Setting] = {
+    "infonce": {
+        "balance": FloatDistribution(1 / 8, 64, log=True),
+        "temperature": FloatDistribution(0.01, 1.0, log=True),
+        "denominator": "negatives",
+        **_TRAINING,
+    },
+    "margin": {
+        "balance": FloatDistribution(1.0, 1024.0, log=True),
+        "margin": FloatDistribution(0.0, 0.8),
+        "aggregation": CategoricalDistribution(("all", "nonzero")),
+        **_TRAINING,
+    },
+}
+# What people run who do not tune the balance: for the margin loss the mean over active pairs.
+_USUAL: dict[str, Setting] = {
+    "infonce": {"balance": 1.0, "temperature": 0.1, "batch_size": 128},
+    "margin": {"balance": 1.0, "margin": 0.5, "aggregation": "nonzero", "batch_size": 128},
+}
+# Where the search starts: for the margin loss at a balance fit for the mean over all pairs, which
+# is small.
+_START: dict[str, Setting] = {
+    "infonce": _USUAL["infonce"],
+    "margin": {"balance": 32.0, "margin": 0.4, "aggregation": "all", "batch_size": 128},
+}
+
+
+class SearchSpace:
+    """The hyper-parameters of a loss and of its training, each searched over a distribution or
+    fixed.
+
+    By default balance (1/8 to 64, log), temperature (0.01 to 1, log) and batch size (32 to 512) of
+    InfoNCE are searched; of the margin loss balance (1 to 1,024, log), margin (0 to 0.8), batch
+    size and aggregation (``"all"`` or ``"nonzero"``). Learning rate and weight decay are fixed.
+
+    Example:
+        .. code-block:: python
+
+            SearchSpace(
+                "infonce", learning_rate=FloatDistribution(1e-4, 1e-2, log=True), batch_size=128
+            )
+
+    Args:
+        loss:
+            ``"infonce"`` or ``"margin"``.
+        parameters:
+            By name, an Optuna distribution or a value, in place of the default.
+
+    Raises:
+        ValueError: The loss has no such parameter, or a range is not fit for it.
+    """
+
+    def __init__(self, loss: str = "infonce", **parameters: Any) -> None:
+        if loss not in LOSSES:
+            raise ValueError(f"`loss` is {loss!r}; it should be one of {', '.join(LOSSES)}.")
+        defaults = _DEFAULTS[loss]
+        for name in parameters.keys() - defaults.keys():
+            raise ValueError(
+                f"`{name}` is no hyper-parameter of the {loss} loss; it has {', '.join(defaults)}."
+            )
+        self.loss = loss
+        self._parameters = {**defaults, **parameters}
+        self.distributions: dict[str, BaseDistribution] = {
+            n: p for n, p in self._parameters.items() if isinstance(p, BaseDistribution)
+        }
+        for name, value in self._parameters.items():
+            _check_range(name, value)
+
+    @property
+    def usual(self) -> Setting:
+        """What people run who do not tune: the setting to compare with."""
+        return self._setting(_USUAL[self.loss])
+
+    @property
+    def start(self) -> Setting:
+        """Where the search starts."""
+        return self._setting(_START[self.loss])
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Distributions as Optuna's JSON, and fixed values, by name."""
+        return {
+            name: distribution_to_json(p) if isinstance(p, BaseDistribution) else p
+            for name, p in self._parameters.items()
+        }
+
+    @property
+    def batch_sizes(self) -> list[int]:
+        """All batch sizes, or the lowest and the highest of a range."""
+        sizes = self._parameters["batch_size"]
+        if isinstance(sizes, CategoricalDistribution):
+            return [int(c) for c in sizes.choices]  # type: ignore[arg-type]
+        if isinstance(sizes, IntDistribution):
+            return [sizes.low, sizes.high]
+        return [sizes]
+
+    def suggest(self, trial: Trial) -> Setting:
+        """The setting of a trial: every hyper-parameter, searched or fixed."""
+        return {
+            name: _suggest(trial, name, value) if isinstance(value, BaseDistribution) else value
+            for name, value in self._parameters.items()
+        }
+
+    def searched(self, setting: Mapping[str, Any]) -> Setting:
+        """The part of a setting that is searched."""
+        return {name: setting[name] for name in self.distributions}
+
+    def completed(self, searched: Mapping[str, Any]) -> Setting:
+        """The setting whose searched part is given."""
+        return {**self._parameters, **searched}
+
+    def _setting(self, known: Setting) -> Setting:
+        """Known values where they are allowed, else the nearest or the middle of the range."""
+        return {n: _nearest(p, known.get(n)) for n, p in self._parameters.items()}
+
+
+def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
+    if isinstance(distribution, CategoricalDistribution):
+        return trial.suggest_categorical(name, distribution.choices)
+    assert isinstance(distribution, (FloatDistribution, IntDistribution))
+    low, high, log = distribution.low, distribution.high, distribution.log
+    if isinstance(distribution, IntDistribution):
+        return trial.suggest_int(name, int(low), int(high), step=distribution.step, log=log)
+    return trial.suggest_float(name, low, high, step=distribution.step, log=log)
+
+
+def _nearest(parameter: Any, wanted: Any) -> Any:
+    if not isinstance(parameter, BaseDistribution):
+        return parameter
+    if isinstance(parameter, CategoricalDistribution):
+        choices = parameter.choices
+        if wanted in choices:
+            return wanted
+        if isinstance(wanted, (int, float)):
+            return min(choices, key=lambda c: abs(math.log(c / wanted)))  # type: ignore[operator,arg-type]
+        return choices[0]
+    assert isinstance(parameter, (FloatDistribution, IntDistribution))
+    if wanted is None:
+        low, high = parameter.low, parameter.high
+        wanted = math.sqrt(low * high) if parameter.log else (low + high) / 2
+    value = min(max(wanted, parameter.low), parameter.high)
+    return round(value) if isinstance(parameter, IntDistribution) else value
+
+
+def _check_range(name: str, parameter: Any) -> None:
+    """All hyper-parameters but two are numbers, positive but for the margin and the weight
+    decay."""
+    if name in ("aggregation", "denominator"):
+        return
+    if isinstance(parameter, CategoricalDistribution):
+        values = list(parameter.choices)
+    elif isinstance(parameter, (FloatDistribution, IntDistribution)):
+        values = [parameter.low, parameter.high]
+    else:
+        values = [parameter]
+    numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
+    if not numbers or (name not in ("margin", "weight_decay") and min(values) <= 0):  # type: ignore[type-var,operator]
+        raise ValueError(f"`{name}` is {parameter!r}; its values should be positive numbers.")

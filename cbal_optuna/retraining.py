@@ -1,0 +1,166 @@
+"""Settings trained again with fresh seeds, so that a gain is told from luck.
+
+The best of many noisy trials looks better than it is. So the usual and the best setting are
+trained again, with seeds that no trial has used, and their difference is given with its interval.
+Each training is stored as a trial of a study of its own beside the searched one, as soon as it is
+done: an interrupted comparison goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+import math
+from typing import Literal
+
+import numpy as np
+import optuna
+from optuna.storages import BaseStorage
+from optuna.study import Study
+from optuna.trial import create_trial
+from scipy.stats import t as student_t
+from tqdm import tqdm
+
+from cbal_optuna.objectives import RetrievalObjective
+from cbal_optuna.objectives import Setting
+
+
+CONFIDENCE = 0.95
+# Added to the objective's seed; trials use that seed and, with repeats, the few that follow.
+_FIRST_SEED = {"validation": 1_000, "test": 2_000}
+METRICS = (
+    "map_at_r",
+    "r_precision",
+    "recall_at_1",
+    "recall_at_2",
+    "recall_at_4",
+    "recall_at_8",
+    "nmi",
+)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and half the width of its 95 % interval by Student's t distribution."""
+
+    mean: float
+    half_width: float
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Interval:
+        if len(values) < 2:
+            return cls(float(values.mean()), math.inf)
+        error = values.std(ddof=1) / math.sqrt(len(values))
+        quantile = student_t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1)
+        return cls(float(values.mean()), float(quantile * error))
+
+    def __str__(self) -> str:
+        return f"{self.mean:.4f} ± {self.half_width:.4f}"
+
+    @property
+    def excludes_zero(self) -> bool:
+        return abs(self.mean) > self.half_width
+
+
+@dataclass(frozen=True)
+class SettingComparison:
+    """Usual and best setting, trained with the same seeds.
+
+    Attributes:
+        classes:
+            What they were evaluated on: ``"validation"`` or ``"test"`` classes.
+        seeds:
+            Of the trainings.
+        usual, best:
+            By metric, one value per seed.
+    """
+
+    classes: str
+    seeds: tuple[int, ...]
+    usual: Mapping[str, np.ndarray]
+    best: Mapping[str, np.ndarray]
+
+    def mean(self, setting: Literal["usual", "best"], metric: str) -> Interval:
+        """Of one of the two settings."""
+        return Interval.of(getattr(self, setting)[metric])
+
+    def difference(self, metric: str) -> Interval:
+        """Best less usual, paired by seed."""
+        return Interval.of(self.best[metric] - self.usual[metric])
+
+
+def compare_settings(
+    objective: RetrievalObjective,
+    storage: BaseStorage,
+    study_name: str,
+    usual: Setting,
+    best: Setting,
+    *,
+    classes: str,
+    n_seeds: int,
+) -> SettingComparison:
+    """Train the usual and the best setting again, with seeds that no trial of the study has used.
+
+    Args:
+        objective:
+            The study's.
+        storage, study_name:
+            Where the study is; the trainings go to the study ``"<study_name>.<classes>"`` of the
+            same storage.
+        usual, best:
+            The searched parts of the settings.
+        classes:
+            ``"validation"``: trained on the training classes of each fold, as in the study;
+            ``"test"``: trained on training and validation classes.
+        n_seeds:
+            Trainings of each setting.
+
+    Raises:
+        InfeasibleSettingError: One of the settings cannot be trained.
+    """
+    study = optuna.create_study(
+        study_name=f"{study_name}.{classes}",
+        storage=storage,
+        direction="maximize",
+        load_if_exists=True,
+    )
+    seeds = tuple(objective.seed + _FIRST_SEED[classes] + i for i in range(n_seeds))
+    runs = [(setting, seed) for seed in seeds for setting in (usual, best)]
+    progress = tqdm(runs, f"{classes} classes, fresh seeds")
+    rows = [_trained(objective, study, setting, classes, seed) for setting, seed in progress]
+    values = {m: np.array([row[m] for row in rows]) for m in METRICS}
+    return SettingComparison(
+        classes,
+        seeds,
+        usual={m: v[0::2] for m, v in values.items()},
+        best={m: v[1::2] for m, v in values.items()},
+    )
+
+
+def _trained(
+    objective: RetrievalObjective, study: Study, setting: Setting, classes: str, seed: int
+) -> dict[str, float]:
+    """The metrics of one training, from the study if it is there already."""
+    for trial in study.get_trials(deepcopy=False):
+        if trial.params == setting and trial.user_attrs["seed"] == seed:
+            return trial.user_attrs
+    splits = objective.splits if classes == "validation" else objective.splits[:1]
+    outcomes = [
+        objective.run(
+            objective.space.completed(setting),
+            split.train if classes == "validation" else split.train_and_validation,
+            split.validation if classes == "validation" else split.test,
+            seed=seed,
+        ).attributes()
+        for split in splits
+    ]
+    attributes = {m: float(np.mean([o[m] for o in outcomes])) for m in outcomes[0]}
+    study.add_trial(
+        create_trial(
+            params=setting,
+            distributions=objective.space.distributions,
+            value=attributes["map_at_r"],
+            user_attrs={**attributes, "seed": seed},
+        )
+    )
+    return attributes

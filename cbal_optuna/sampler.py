@@ -1,0 +1,344 @@
+"""Coordinate descent as an Optuna sampler: a thin adapter between a study's trials and
+:mod:`cbal_optuna.search`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from collections.abc import Sequence
+import math
+from typing import Any
+from typing import TYPE_CHECKING
+import zlib
+
+import numpy as np
+from optuna import logging
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState
+
+from cbal_optuna.search import Axis
+from cbal_optuna.search import DescentOptions
+from cbal_optuna.search import History
+from cbal_optuna.search import LINE_SEARCHES
+from cbal_optuna.search import next_point
+from cbal_optuna.search import Point
+from cbal_optuna.search import Space
+
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+
+_logger = logging.get_logger(__name__)
+
+_CLAIM = "cbal:claim"
+_MAX_CLAIM_CONFLICTS = 8
+# A point at which this many trials have failed is given up.
+_MAX_FAILURES = 3
+
+
+class CoordinateDescentSampler(BaseSampler):
+    """Coordinate descent with line searches, for objectives whose evaluations are few and
+    expensive.
+
+    One axis after the other is searched along a line through the best trial so far: a step to
+    either side, growing steps while they improve, then a parabola through the best three. Steps
+    shrink by themselves; a cycle that moved several axes is followed by a step along the total
+    displacement. Floats, ints and categoricals whose choices are increasing numbers (batch sizes)
+    are searched by lines; other categoricals level by level.
+
+    The sampler keeps no state: each point is computed from the study's trials. A study can be
+    stopped and resumed, and any number of threads, processes and machines can share it; each is
+    given another point, without waiting for anybody. Failed trials are evaluated again, at most
+    three times; trials that were pruned or that violate a constraint count as worse than every
+    other.
+
+    Parameters that not every completed trial has (conditional ones, or ones whose range changes)
+    are sampled independently, as by Optuna's own relative samplers.
+
+    Example:
+        .. testcode::
+
+            import optuna
+            from cbal_optuna import CoordinateDescentSampler
+
+
+            def objective(trial):
+                balance = trial.suggest_float("balance", 0.1, 10, log=True)
+                batch_size = trial.suggest_categorical("batch_size", [32, 64, 128, 256])
+                return (balance - 2) ** 2 + abs(batch_size - 128) / 128
+
+
+            sampler = CoordinateDescentSampler(x0={"balance": 1.0, "batch_size": 128})
+            study = optuna.create_study(sampler=sampler)
+            study.optimize(objective, n_trials=20)
+
+    Args:
+        x0:
+            The start, by parameter name; the middle of its range for each parameter not named. A
+            value outside a parameter's range is a :obj:`ValueError` when that parameter is
+            sampled.
+        order:
+            Names of parameters in the order in which they are searched; those not named follow in
+            alphabetical order.
+        line_search:
+            ``"parabolic"``: bracketing and parabolas, without a model.
+        initial_step:
+            The first step on every axis, as a share of its range, in (0, 1].
+        tolerance:
+            The step, as a share of the range, below which a descent has converged. The next one
+            then starts from a random point.
+        seed:
+            Seed of those random points and of independent sampling. With the same seed and the
+            same trials the same point is given, in whatever process.
+        independent_sampler:
+            Samples the parameters that are sampled independently; by default uniformly at random.
+        warn_independent_sampling:
+            Whether to log a warning when a parameter is sampled independently once the search is
+            under way.
+    """
+
+    def __init__(
+        self,
+        *,
+        x0: Mapping[str, Any] | None = None,
+        order: Sequence[str] | None = None,
+        line_search: str = "parabolic",
+        initial_step: float = 0.25,
+        tolerance: float = 0.015,
+        seed: int | None = None,
+        independent_sampler: BaseSampler | None = None,
+        warn_independent_sampling: bool = True,
+    ) -> None:
+        if line_search not in LINE_SEARCHES:
+            allowed = ", ".join(map(repr, LINE_SEARCHES))
+            raise ValueError(f"`line_search` is {line_search!r}; it should be one of {allowed}.")
+        if not 0.0 < initial_step <= 1.0:
+            raise ValueError(f"`initial_step` is {initial_step}; it should be in (0, 1].")
+        if not 0.0 < tolerance <= initial_step:
+            raise ValueError(
+                f"`tolerance` is {tolerance}; it should be positive and at most `initial_step`."
+            )
+        self._x0 = dict(x0 or {})
+        self._order = tuple(order or ())
+        self._line_search = line_search
+        self._initial_step = initial_step
+        self._tolerance = tolerance
+        self._seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
+        self._independent_sampler = independent_sampler
+        self._warn_independent_sampling = warn_independent_sampling
+
+    def reseed_rng(self) -> None:
+        # The descent has no random stream that parallel workers could share: see `_choose`.
+        if self._independent_sampler is not None:
+            self._independent_sampler.reseed_rng()
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        trials = _all_trials(study)
+        completed = [t for t in trials if t.state == TrialState.COMPLETE]
+        # Before the first result, the trials under way already show the space to workers that
+        # start together.
+        shown = completed or [t for t in trials if t.distributions and t.number != trial.number]
+        return {n: d for n, d in _common_distributions(shown).items() if not d.single()}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        self._raise_error_if_multi_objective(study)
+        if not search_space:
+            return {}
+        space = Space.of(search_space)
+        own = _claimed_point(trial, space)
+        if own is None:
+            own = self._claim(study, trial, space, search_space)
+        return space.decode(own)
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        self._raise_error_if_multi_objective(study)
+        others = [t for t in _all_trials(study) if t.number != trial.number]
+        n_failed = sum(t.state == TrialState.FAIL for t in others)
+        if n_failed == len(others) and n_failed < _MAX_FAILURES:
+            return self._start_value(Axis(param_name, param_distribution))
+        if self._warn_independent_sampling and any(t.state == TrialState.COMPLETE for t in others):
+            _logger.warning(
+                f"The parameter {param_name!r} in trial#{trial.number} is sampled independently by "
+                f"{type(self._independent_sampler or self).__name__}, because not every completed "
+                "trial has it with the same distribution. You can suppress this warning by setting "
+                "`warn_independent_sampling` to `False` in the constructor of "
+                "`CoordinateDescentSampler`."
+            )
+        if self._independent_sampler is not None:
+            return self._independent_sampler.sample_independent(
+                study, trial, param_name, param_distribution
+            )
+        rng = np.random.default_rng([self._seed, trial.number, zlib.crc32(param_name.encode())])
+        return Axis(param_name, param_distribution).decode(rng.random())
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        if self._independent_sampler is not None:
+            self._independent_sampler.before_trial(study, trial)
+
+    def after_trial(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        if self._independent_sampler is not None:
+            self._independent_sampler.after_trial(study, trial, state, values)
+
+    def _start_value(self, axis: Axis) -> Any:
+        if axis.name not in self._x0:
+            return axis.decode(0.5)
+        value = self._x0[axis.name]
+        if Space((axis,)).encode({axis.name: value}) is None:
+            raise ValueError(
+                f"`x0[{axis.name!r}]` is {value!r}; it should be in {axis.distribution}."
+            )
+        return value
+
+    def _descent_options(self, space: Space) -> DescentOptions:
+        start = space.encode({axis.name: self._start_value(axis) for axis in space.axes})
+        assert start is not None
+        names = space.names
+        order = [n for n in self._order if n in names]
+        order += sorted(n for n in names if n not in order)
+        return DescentOptions(
+            start=start,
+            order=tuple(map(names.index, order)),
+            line_search=self._line_search,
+            initial_step=self._initial_step,
+            tolerance=self._tolerance,
+            seed=self._seed,
+        )
+
+    def _claim(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        space: Space,
+        distributions: Mapping[str, BaseDistribution],
+    ) -> Point:
+        """Choose a point and write it on the trial for other workers to see.
+
+        Two workers may choose the same point at the same time. Each writes its claim and then
+        reads again: of the two, at least one sees the other, and who sees another's claim on its
+        point takes one that comes later.
+        """
+        options = self._descent_options(space)
+        history, pending, _ = _read(study, trial, space)
+        rank = 0
+        for _ in range(_MAX_CLAIM_CONFLICTS):
+            point = _choose(history, pending, space, options, rank)
+            _write_claim(study, trial, space.decode(point), distributions)
+            evaluated_before = point in history
+            history, pending, holders = _read(study, trial, space)
+            rivals = holders.get(point, [])
+            if evaluated_before or not (rivals or point in history):
+                break
+            rank = sum(number < trial.number for number in rivals)
+        return point
+
+
+def _choose(
+    history: History, pending: set[Point], space: Space, options: DescentOptions, rank: int
+) -> Point:
+    """The point that follows when ``rank`` others take theirs first."""
+    taken = set(pending)
+    for _ in range(rank):
+        taken.add(next_point(history, taken, space, options))
+    return next_point(history, taken, space, options)
+
+
+def _read(
+    study: Study, trial: FrozenTrial, space: Space
+) -> tuple[History, set[Point], dict[Point, list[int]]]:
+    """The finished trials, the points under way, and the numbers of the trials that hold them, but
+    for one's own."""
+    evaluations: list[tuple[int, Point, float]] = []
+    holders: dict[Point, list[int]] = {}
+    failures: Counter[Point] = Counter()
+    for other in _all_trials(study):
+        if other.number == trial.number:
+            continue
+        point = _claimed_point(other, space)
+        if point is None:
+            continue
+        if not other.state.is_finished():
+            holders.setdefault(point, []).append(other.number)
+        elif other.state == TrialState.FAIL and not _infeasible(other):
+            failures[point] += 1
+            if failures[point] == _MAX_FAILURES:
+                evaluations.append((other.number, point, -math.inf))
+        else:
+            evaluations.append((other.number, point, _value(other, study.direction)))
+    return History(evaluations), set(holders), holders
+
+
+def _all_trials(study: Study) -> list[FrozenTrial]:
+    # Not `study.get_trials`: a HyperbandPruner shows each bracket its own trials only, and that
+    # copies each of them.
+    trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
+    return sorted(trials, key=lambda t: t.number)
+
+
+def _common_distributions(trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
+    """The parameters that all trials have with equal distributions, by name."""
+    if not trials:
+        return {}
+    common = dict(trials[0].distributions)
+    for trial in trials[1:]:
+        common = {n: d for n, d in common.items() if trial.distributions.get(n) == d}
+    return dict(sorted(common.items()))
+
+
+def _value(trial: FrozenTrial, direction: StudyDirection) -> float:
+    """The value to be maximised."""
+    if trial.state != TrialState.COMPLETE or _infeasible(trial):
+        return -math.inf
+    assert trial.value is not None
+    return trial.value if direction == StudyDirection.MAXIMIZE else -trial.value
+
+
+def _infeasible(trial: FrozenTrial) -> bool:
+    """Whether a constraint is violated, in the form of Optuna 5 or, as one list, of Optuna 4."""
+    for key, value in trial.system_attrs.items():
+        if key == "constraints" and any(v > 0 for v in value or ()):
+            return True
+        if key.startswith("constraints:") and value > 0:
+            return True
+    return False
+
+
+def _claimed_point(trial: FrozenTrial, space: Space) -> Point | None:
+    """The point a trial has, will have or had; :obj:`None` if it is not known or not in the
+    space."""
+    params = dict(trial.system_attrs.get("fixed_params", {}))
+    for axis in space.axes:
+        if axis.name in trial.params:
+            params[axis.name] = trial.params[axis.name]
+        elif axis.name not in params and axis.name in trial.system_attrs.get(_CLAIM, {}):
+            internal = trial.system_attrs[_CLAIM][axis.name]
+            params[axis.name] = axis.distribution.to_external_repr(internal)
+    return space.encode(params)
+
+
+def _write_claim(
+    study: Study,
+    trial: FrozenTrial,
+    params: Mapping[str, Any],
+    distributions: Mapping[str, BaseDistribution],
+) -> None:
+    claim = {n: float(distributions[n].to_internal_repr(v)) for n, v in params.items()}
+    study._storage.set_trial_system_attr(trial._trial_id, _CLAIM, claim)

@@ -1,0 +1,22 @@
+"""The search itself: history in, next point out. No study, no storage, no torch."""
+
+from __future__ import annotations
+
+from cbal_optuna.search.descent import DescentOptions
+from cbal_optuna.search.descent import History
+from cbal_optuna.search.descent import LINE_SEARCHES
+from cbal_optuna.search.descent import next_point
+from cbal_optuna.search.space import Axis
+from cbal_optuna.search.space import Point
+from cbal_optuna.search.space import Space
+
+
+__all__ = [
+    "Axis",
+    "DescentOptions",
+    "History",
+    "LINE_SEARCHES",
+    "Point",
+    "Space",
+    "next_point",
+]

@@ -1,0 +1,158 @@
+"""Optuna distributions as axes on [0, 1].
+
+Floats are continuous, on a log scale where the distribution is. Ints, stepped floats and
+categoricals have *levels*. A categorical whose choices are numbers in increasing order is an
+*ordered* axis (batch sizes, say); every other categorical is *nominal*: its levels have positions
+but no neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+import math
+from typing import Any
+
+from optuna.distributions import BaseDistribution
+from optuna.distributions import CategoricalDistribution
+from optuna.distributions import FloatDistribution
+from optuna.distributions import IntDistribution
+
+
+Point = tuple[float, ...]
+
+# Positions are rounded to this many decimals, so that a point is recognised after a round trip
+# through a storage or a float32 broadcast; a hyper-parameter is never needed more exactly than a
+# millionth of its range.
+_DECIMALS = 6
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One hyper-parameter as positions on [0, 1].
+
+    Args:
+        name:
+            The parameter's name.
+        distribution:
+            Its distribution, with more than one value.
+    """
+
+    name: str
+    distribution: BaseDistribution
+
+    @property
+    def nominal(self) -> bool:
+        d = self.distribution
+        return isinstance(d, CategoricalDistribution) and not _increasing(d.choices)
+
+    @property
+    def n_levels(self) -> int | None:
+        """The number of values, or :obj:`None` where they are a continuum."""
+        d = self.distribution
+        if isinstance(d, CategoricalDistribution):
+            return len(d.choices)
+        assert isinstance(d, (FloatDistribution, IntDistribution))
+        if d.step is None:
+            return None
+        return round((d.high - d.low) / d.step) + 1
+
+    def decode(self, position: float) -> Any:
+        """The value nearest to a position, as Optuna's ``suggest_*`` returns it."""
+        d = self.distribution
+        position = min(max(position, 0.0), 1.0)
+        if isinstance(d, CategoricalDistribution):
+            return d.choices[round(position * (len(d.choices) - 1))]
+        assert isinstance(d, (FloatDistribution, IntDistribution))
+        if d.log:
+            value = math.exp(_mix(math.log(d.low), math.log(d.high), position))
+        else:
+            value = _mix(d.low, d.high, position)
+        if d.step is not None:
+            value = d.low + d.step * round((value - d.low) / d.step)
+        value = min(max(value, d.low), d.high)
+        return int(value) if isinstance(d, IntDistribution) else float(value)
+
+    def encode(self, value: Any) -> float:
+        """The position of a value; outside [0, 1] if the distribution does not contain it."""
+        d = self.distribution
+        if isinstance(d, CategoricalDistribution):
+            return round(d.to_internal_repr(value) / (len(d.choices) - 1), _DECIMALS)
+        assert isinstance(d, (FloatDistribution, IntDistribution))
+        if not d.log:
+            return round((value - d.low) / (d.high - d.low), _DECIMALS)
+        if value <= 0:
+            return -math.inf
+        return round(math.log(value / d.low) / math.log(d.high / d.low), _DECIMALS)
+
+    def snap(self, position: float) -> float:
+        """The nearest position that is a value of the axis."""
+        return self.encode(self.decode(position))
+
+    def move(self, position: float, change: float) -> float:
+        """The position of the value nearest to ``position + change``: another value than at
+        ``position`` if there is one on that side."""
+        moved = self.snap(position + change)
+        if moved != position or self.n_levels is None:
+            return moved
+        return self.neighbour(position, change)
+
+    def neighbour(self, position: float, side: float) -> float:
+        """The next level above (``side > 0``) or below ``position``; ``position`` itself at the
+        end of the axis."""
+        d = self.distribution
+        sign = 1 if side > 0 else -1
+        if isinstance(d, CategoricalDistribution):
+            return self.snap(position + sign / (len(d.choices) - 1))
+        assert isinstance(d, (FloatDistribution, IntDistribution)) and d.step is not None
+        value = self.decode(position) + sign * d.step
+        return self.encode(min(max(value, d.low), d.high))
+
+
+@dataclass(frozen=True)
+class Space:
+    """The axes of a search space, in the order in which a :obj:`Point` lists their positions."""
+
+    axes: tuple[Axis, ...]
+
+    @classmethod
+    def of(cls, distributions: Mapping[str, BaseDistribution]) -> Space:
+        """The space of Optuna distributions, without those that allow a single value."""
+        return cls(tuple(Axis(name, d) for name, d in distributions.items() if not d.single()))
+
+    @property
+    def names(self) -> list[str]:
+        return [axis.name for axis in self.axes]
+
+    @property
+    def size(self) -> float:
+        """The number of points; infinite with a continuous axis."""
+        return math.prod(axis.n_levels or math.inf for axis in self.axes)
+
+    def encode(self, params: Mapping[str, Any]) -> Point | None:
+        """The point of a setting; :obj:`None` where a parameter is missing or outside its
+        distribution."""
+        try:
+            point = tuple(axis.encode(params[axis.name]) for axis in self.axes)
+        except (KeyError, ValueError, TypeError):
+            return None
+        return self.snap(point) if all(0.0 <= p <= 1.0 for p in point) else None
+
+    def decode(self, point: Point) -> dict[str, Any]:
+        """The setting of a point."""
+        return {a.name: a.decode(p) for a, p in zip(self.axes, point, strict=True)}
+
+    def snap(self, point: Sequence[float]) -> Point:
+        """The nearest point of the space."""
+        return tuple(a.snap(p) for a, p in zip(self.axes, point, strict=True))
+
+
+def _increasing(choices: Sequence[Any]) -> bool:
+    if not all(isinstance(c, (int, float)) and not isinstance(c, bool) for c in choices):
+        return False
+    return all(a < b for a, b in zip(choices, choices[1:]))
+
+
+def _mix(low: float, high: float, share: float) -> float:
+    return low * (1.0 - share) + high * share

@@ -1,0 +1,176 @@
+"""Studies of an objective in a storage: made, resumed and run to a number of trials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import json
+from typing import Any
+
+import optuna
+from optuna.samplers import BaseSampler
+from optuna.samplers import CmaEsSampler
+from optuna.samplers import GPSampler
+from optuna.samplers import RandomSampler
+from optuna.samplers import TPESampler
+from optuna.storages import BaseStorage
+from optuna.study import MaxTrialsCallback
+from optuna.study import Study
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState
+from tqdm import tqdm
+
+from cbal_optuna.objectives import RetrievalObjective
+from cbal_optuna.sampler import CoordinateDescentSampler
+
+
+USABLE = (TrialState.COMPLETE, TrialState.PRUNED)
+_MAX_FAILURES_IN_A_ROW = 3
+_OBJECTIVE = "objective"
+
+
+class FailingTrialsError(RuntimeError):
+    """Several trials failed one after the other."""
+
+
+def create_sampler(name: str, objective: RetrievalObjective, seed: int) -> BaseSampler:
+    """One of :data:`SAMPLERS`, with the start of the objective where it takes one."""
+    return SAMPLERS[name](objective, seed)
+
+
+SAMPLERS: dict[str, Callable[[RetrievalObjective, int], BaseSampler]] = {
+    "cd": lambda objective, seed: CoordinateDescentSampler(
+        x0=objective.space.searched(objective.space.start),
+        order=list(objective.space.distributions),
+        seed=seed,
+    ),
+    "tpe": lambda objective, seed: TPESampler(seed=seed),
+    "random": lambda objective, seed: RandomSampler(seed=seed),
+    "gp": lambda objective, seed: GPSampler(seed=seed),
+    "cma": lambda objective, seed: CmaEsSampler(seed=seed),
+}
+
+
+def check_study(study: Study, objective: RetrievalObjective) -> None:
+    """See that a study's trials can be compared with those to come.
+
+    Raises:
+        ValueError: Its direction or its objective is another one.
+    """
+    if study.directions != [StudyDirection.MAXIMIZE]:
+        raise ValueError(
+            f"`study_name` {study.study_name!r} is a study whose direction is not 'maximize'; use another name."
+        )
+    if not study.trials and _OBJECTIVE not in study.user_attrs:
+        return
+    wanted = _plain(objective.description)
+    stored = study.user_attrs.get(_OBJECTIVE)
+    if stored is None:
+        raise ValueError(
+            f"`study_name` {study.study_name!r} is a study of another objective; use another name."
+        )
+    for key in wanted:
+        if stored.get(key) != wanted[key]:
+            raise ValueError(
+                f"`study_name` {study.study_name!r} is a study with {key} {stored.get(key)!r}, not {wanted[key]!r}; use "
+                "another name, or the same options as before."
+            )
+
+
+def open_study(
+    name: str, storage: BaseStorage, objective: RetrievalObjective, sampler: BaseSampler
+) -> Study:
+    """Make a study or resume it. Its first trials are the usual setting and the start of the
+    search, for every sampler.
+
+    Raises:
+        ValueError: There is a study of this name that has another direction or objective.
+    """
+    study = optuna.create_study(
+        study_name=name,
+        storage=storage,
+        sampler=sampler,
+        direction="maximize",
+        load_if_exists=name in optuna.get_all_study_names(storage),
+    )
+    check_study(study, objective)
+    if _OBJECTIVE not in study.user_attrs:
+        study.set_user_attr(_OBJECTIVE, objective.description)
+    space = objective.space
+    known = [_params(t) for t in study.get_trials(deepcopy=False) if t.state != TrialState.FAIL]
+    for setting in (space.searched(space.usual), space.searched(space.start)):
+        if setting not in known:
+            study.enqueue_trial(setting)
+            known.append(setting)
+    return study
+
+
+def run_trials(
+    study: Study,
+    objective: Callable[[optuna.Trial], float],
+    n_trials: int,
+    timeout: float | None = None,
+) -> None:
+    """Run trials until the study has ``n_trials`` usable ones, with a progress bar.
+
+    A trial that fails is recorded and does not count.
+
+    Args:
+        study, objective:
+            As for Optuna's ``optimize``.
+        n_trials:
+            Completed and pruned trials of the study, those of earlier runs included.
+        timeout:
+            Seconds after which no further trial is begun.
+
+    Raises:
+        FailingTrialsError: Three trials in a row failed.
+    """
+    n_done = len(study.get_trials(deepcopy=False, states=USABLE))
+    if n_done >= n_trials:
+        return
+    with tqdm(total=n_trials, initial=n_done, desc=study.study_name, unit="trial") as bar:
+        progress = _Progress(bar)
+        study.optimize(
+            objective,
+            timeout=timeout,
+            catch=(Exception,),
+            callbacks=[progress, MaxTrialsCallback(n_trials, states=USABLE)],
+        )
+    if progress.n_failures >= _MAX_FAILURES_IN_A_ROW:
+        raise FailingTrialsError(
+            f"{progress.n_failures} trials in a row failed, the last with {progress.failure}"
+        )
+
+
+class _Progress:
+    """Shows each trial on a bar, and stops a study whose trials fail one after the other."""
+
+    def __init__(self, bar: tqdm) -> None:
+        self._bar = bar
+        self.n_failures = 0
+        self.failure = ""
+
+    def __call__(self, study: Study, trial: FrozenTrial) -> None:
+        usable = study.get_trials(deepcopy=False, states=USABLE)
+        self._bar.n = min(len(usable), self._bar.total)
+        best = max((t.value for t in usable if t.value is not None), default=float("nan"))
+        self._bar.set_postfix(best=f"{best:.4f}", refresh=False)
+        self._bar.refresh()
+        if trial.state != TrialState.FAIL:
+            self.n_failures = 0
+            return
+        self.n_failures += 1
+        self.failure = trial.user_attrs.get("failure", "no value")
+        self._bar.write(f"trial {trial.number} failed: {self.failure}")
+        if self.n_failures >= _MAX_FAILURES_IN_A_ROW:
+            study.stop()
+
+
+def _params(trial: FrozenTrial) -> dict[str, Any]:
+    return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+
+
+def _plain(description: dict[str, Any]) -> Any:
+    """As it comes back from a storage."""
+    return json.loads(json.dumps(description))

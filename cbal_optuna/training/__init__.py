@@ -1,0 +1,32 @@
+"""timm models and how they are trained."""
+
+from __future__ import annotations
+
+from cbal_optuna.training.augmentation import Augmentation
+from cbal_optuna.training.loop import DivergedError
+from cbal_optuna.training.loop import LEARNING_RATE_RULES
+from cbal_optuna.training.loop import train
+from cbal_optuna.training.loop import TrainingOptions
+from cbal_optuna.training.loop import TrainingRecord
+from cbal_optuna.training.model import BackboneOptions
+from cbal_optuna.training.model import PRETRAINED
+from cbal_optuna.training.model import RANDOM
+from cbal_optuna.training.regimes import EndToEnd
+from cbal_optuna.training.regimes import HeadOnly
+from cbal_optuna.training.regimes import Regime
+
+
+__all__ = [
+    "Augmentation",
+    "BackboneOptions",
+    "DivergedError",
+    "EndToEnd",
+    "HeadOnly",
+    "LEARNING_RATE_RULES",
+    "PRETRAINED",
+    "RANDOM",
+    "Regime",
+    "TrainingOptions",
+    "TrainingRecord",
+    "train",
+]

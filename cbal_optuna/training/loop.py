@@ -1,0 +1,195 @@
+"""The training loop: a number of samples, AdamW, a warm-up and a cosine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from dataclasses import dataclass
+import math
+import time
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+from torch import Tensor
+
+from cbal_optuna.losses import SplitLoss
+from cbal_optuna.losses import SplitTerms
+
+
+LEARNING_RATE_RULES: dict[str, Callable[[float], float]] = {
+    "none": lambda ratio: 1.0,
+    "sqrt": math.sqrt,
+    "linear": lambda ratio: ratio,
+}
+REFERENCE_BATCH_SIZE = 128
+
+Evaluation = TypeVar("Evaluation")
+
+
+class DivergedError(RuntimeError):
+    """The loss became infinite or NaN."""
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How a model is trained.
+
+    Args:
+        samples:
+            The budget: training images seen, whatever the batch size.
+        images_per_class:
+            Images of a class that come into a batch together.
+        learning_rate_rule:
+            How the learning rate follows the batch size: ``"none"``, or by the square root
+            (``"sqrt"``) or the whole (``"linear"``) of its ratio to 128.
+        warm_up:
+            Share of the steps over which the learning rate rises; then it falls to zero by a
+            cosine.
+        n_evaluations:
+            Evaluations at equal distances, the last one at the end.
+    """
+
+    samples: int
+    images_per_class: int = 4
+    learning_rate_rule: str = "none"
+    warm_up: float = 0.1
+    n_evaluations: int = 4
+
+    def n_steps(self, batch_size: int) -> int:
+        return max(1, self.samples // batch_size)
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """What one training was like.
+
+    Args:
+        positive, entropy:
+            The terms of the loss on the last batch.
+        gradient_ratio:
+            On the last batch, the norm of the gradient of balance x entropy with respect to the
+            embeddings, divided by that of the positive term.
+        seconds:
+            Wall-clock time of the steps, without evaluations.
+        samples_per_second:
+            Of the steps.
+        peak_memory_mb:
+            Of the CUDA device, in MiB; :obj:`None` on a CPU.
+    """
+
+    positive: float
+    entropy: float
+    gradient_ratio: float
+    seconds: float
+    samples_per_second: float
+    peak_memory_mb: float | None
+
+
+def train(
+    model: nn.Module,
+    loss: SplitLoss,
+    batches: Iterable[np.ndarray],
+    inputs: Callable[[np.ndarray], Tensor],
+    labels: np.ndarray,
+    *,
+    options: TrainingOptions,
+    batch_size: int,
+    learning_rate: float,
+    weight_decay: float,
+    evaluate: Callable[[int], Evaluation],
+) -> tuple[TrainingRecord, Evaluation]:
+    """Train a model in place.
+
+    Args:
+        model:
+            Takes ``inputs(items)``, gives embeddings (n, d).
+        loss:
+            Of embeddings and labels.
+        batches:
+            Indices of training images, int64 of shape (batch_size,), as often as the budget
+            allows.
+        inputs:
+            From such indices to what the model takes.
+        labels:
+            The class of every image, int64 of shape (n_images,).
+        options:
+            How to train.
+        batch_size, learning_rate, weight_decay:
+            Of this trial; the learning rate is that of batch size 128 if the rule is not
+            ``"none"``.
+        evaluate:
+            Called with 1, 2, ... at each evaluation; what it raises ends the training.
+
+    Returns:
+        What the training was like, and the last evaluation.
+
+    Raises:
+        DivergedError: The loss became infinite or NaN.
+    """
+    device = next(model.parameters()).device
+    n_steps = options.n_steps(batch_size)
+    scale = LEARNING_RATE_RULES[options.learning_rate_rule](batch_size / REFERENCE_BATCH_SIZE)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=learning_rate * scale, weight_decay=weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: _learning_rate_factor(step, n_steps, options.warm_up)
+    )
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    evaluation_steps = _evaluation_steps(n_steps, options.n_evaluations)
+    targets = torch.from_numpy(labels).to(device)
+    seconds, start = 0.0, time.perf_counter()
+    total = torch.zeros((), device=device)
+    model.train()
+    for step, items in enumerate(batches, 1):
+        batch_labels = targets[torch.from_numpy(items).to(device)]
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            embeddings = model(inputs(items))
+        terms = loss.terms(embeddings, batch_labels)
+        value = terms.positive + loss.balance * terms.entropy
+        optimizer.zero_grad(set_to_none=True)
+        value.backward(retain_graph=step == n_steps)
+        optimizer.step()
+        schedule.step()
+        total += value.detach()
+        if step in evaluation_steps:
+            # The only synchronisations with the device: a NaN once there stays in the total.
+            if not math.isfinite(total.item()):
+                raise DivergedError(f"the loss was {total.item()} by step {step} of {n_steps}")
+            seconds += time.perf_counter() - start
+            evaluation = evaluate(evaluation_steps[step])
+            start = time.perf_counter()
+    memory = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
+    record = TrainingRecord(
+        positive=terms.positive.item(),
+        entropy=terms.entropy.item(),
+        gradient_ratio=_gradient_ratio(terms, embeddings, loss.balance),
+        seconds=seconds,
+        samples_per_second=n_steps * batch_size / seconds,
+        peak_memory_mb=memory,
+    )
+    return record, evaluation
+
+
+def _learning_rate_factor(step: int, n_steps: int, warm_up: float) -> float:
+    n_warm = max(1, round(warm_up * n_steps))
+    if step < n_warm:
+        return (step + 1) / n_warm
+    return 0.5 * (1.0 + math.cos(math.pi * (step - n_warm) / max(1, n_steps - n_warm)))
+
+
+def _evaluation_steps(n_steps: int, n_evaluations: int) -> dict[int, int]:
+    """From the step after which to evaluate to the number of the evaluation; fewer than asked for
+    in a short training."""
+    steps = sorted({math.ceil(n_steps * k / n_evaluations) for k in range(1, n_evaluations + 1)})
+    return {step: k for k, step in enumerate(steps, 1)}
+
+
+def _gradient_ratio(terms: SplitTerms, embeddings: Tensor, balance: float) -> float:
+    (positive,) = torch.autograd.grad(terms.positive, embeddings, retain_graph=True)
+    (entropy,) = torch.autograd.grad(terms.entropy, embeddings)
+    norm = positive.float().norm().item()
+    return balance * entropy.float().norm().item() / norm if norm else math.inf

@@ -1,0 +1,223 @@
+"""timm backbones, their weights, and the linear head that makes embeddings of their features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import difflib
+import hashlib
+from pathlib import Path
+import pickle
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+import timm
+from timm.data import resolve_model_data_config
+import torch
+from torch import nn
+from torch import Tensor
+
+
+PRETRAINED = "pretrained"
+RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class BackboneOptions:
+    """What a backbone is made of.
+
+    Args:
+        name:
+            Any name that timm knows.
+        weights:
+            ``"pretrained"`` (timm's, downloaded), ``"random"``, or the path of a safetensors file
+            or of a checkpoint that holds nothing but tensors.
+        image_size:
+            Side of the square images, in pixels; :obj:`None` for the size the model was made for.
+    """
+
+    name: str
+    weights: str | Path = PRETRAINED
+    image_size: int | None = None
+
+    @property
+    def weights_fingerprint(self) -> str:
+        """Tells weights apart: a digest of the file, or the word."""
+        if self.weights in (PRETRAINED, RANDOM):
+            return str(self.weights)
+        return hashlib.sha256(Path(self.weights).read_bytes()).hexdigest()
+
+
+class Backbone(nn.Module):
+    """A timm model without its classifier: images of shape (n, 3, size, size) in [0, 1] to
+    features (n, width).
+
+    The images are normalised here, with the mean and standard deviation that the model's weights
+    were made with.
+
+    Args:
+        options:
+            Which model, which weights, which image size.
+
+    Raises:
+        ValueError: timm does not know the name, the weights cannot be had or do not fit, or the
+        model cannot take images
+            of this size.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, options: BackboneOptions) -> None:
+        super().__init__()
+        self.model = _create(options)
+        config = resolve_model_data_config(self.model)
+        self.image_size = options.image_size or config["input_size"][-1]
+        self.interpolation: str = config["interpolation"]
+        self.register_buffer("mean", torch.tensor(config["mean"]).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(config["std"]).view(3, 1, 1))
+        self.width = self._measured_width(options)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.model((images - self.mean) / self.std)
+        return features
+
+    @torch.no_grad()
+    def _measured_width(self, options: BackboneOptions) -> int:
+        training = self.training
+        try:
+            features = self.eval()(torch.zeros(1, 3, self.image_size, self.image_size))
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise ValueError(
+                f"`image_size` is {self.image_size}, which the backbone {options.name!r} cannot take: "
+                f"{_first_line(error)}"
+            ) from error
+        self.train(training)
+        if features.ndim != 2:
+            raise ValueError(
+                f"`backbone` is {options.name!r}, whose features have the shape {tuple(features.shape[1:])}; it "
+                "should be one with pooled features."
+            )
+        return int(features.shape[1])
+
+
+class EmbeddingModel(nn.Module):
+    """Backbone and linear head: images (n, 3, size, size) to embeddings (n, embedding_dim)."""
+
+    def __init__(self, backbone: Backbone, embedding_dim: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(backbone.width, embedding_dim)
+
+    def forward(self, images: Tensor) -> Tensor:
+        embeddings: Tensor = self.head(self.backbone(images))
+        return embeddings
+
+
+class FeatureHead(nn.Module):
+    """The head alone, on the features of a frozen backbone: (n, width) to (n, embedding_dim).
+
+    Features are standardised by the mean and standard deviation of the training features, then a
+    dropout, then the linear head.
+
+    Args:
+        features:
+            The training features, of shape (n, width).
+        embedding_dim:
+            Width of the embeddings.
+        dropout:
+            Share of the features that are left out in training.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, features: Tensor, embedding_dim: int, dropout: float = 0.3) -> None:
+        super().__init__()
+        self.register_buffer("mean", features.mean(0))
+        self.register_buffer("std", features.std(0).clamp_min(1e-6))
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(features.shape[1], embedding_dim)
+
+    def forward(self, features: Tensor) -> Tensor:
+        embeddings: Tensor = self.head(self.dropout((features - self.mean) / self.std))
+        return embeddings
+
+
+def _create(options: BackboneOptions) -> nn.Module:
+    """The timm model with its weights."""
+    _check_name(options.name)
+    arguments: dict[str, object] = {"num_classes": 0}
+    config = timm.get_pretrained_cfg(options.name)
+    if options.image_size is not None and config is not None and config.fixed_input_size:
+        arguments["img_size"] = options.image_size
+    try:
+        model: nn.Module = timm.create_model(
+            options.name, pretrained=options.weights == PRETRAINED, **arguments
+        )
+    except Exception as error:
+        if options.weights != PRETRAINED:
+            raise
+        # Hub clients raise errors of many kinds: no such weights, no connection, no space left.
+        raise ValueError(
+            f"`weights` is 'pretrained', but those of {options.name!r} could not be had "
+            f"({_first_line(error)}); it may also be the path of a weights file, or 'random'."
+        ) from error
+    if options.weights not in (PRETRAINED, RANDOM):
+        _load_weights(model, Path(options.weights))
+    return model
+
+
+def _check_name(name: str) -> None:
+    if timm.is_model(name):
+        return
+    known = timm.list_models()
+    near = difflib.get_close_matches(name, known, n=3)
+    hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() lists them."
+    raise ValueError(
+        f"`backbone` is {name!r}, which is none of timm's {len(known)} models; {hint}"
+    )
+
+
+def _load_weights(model: nn.Module, path: Path) -> None:
+    """Load a weights file, which may also hold the classifier that the backbone does without."""
+    weights = _read_weights(path)
+    classifier = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
+    prefixes = tuple(
+        f"{name}." for name in ([classifier] if isinstance(classifier, str) else classifier)
+    )
+    own = model.state_dict()
+    missing = sorted(own.keys() - weights.keys())
+    surplus = sorted(k for k in weights.keys() - own.keys() if not k.startswith(prefixes))
+    misfit = sorted(k for k in own.keys() & weights.keys() if own[k].shape != weights[k].shape)
+    for keys, what in ((missing, "lacks"), (surplus, "has unknown"), (misfit, "has misshapen")):
+        if keys:
+            raise ValueError(
+                f"`weights` file {path} does not fit {type(model).__name__}: it {what} {len(keys)} of its "
+                f"{len(own)} tensors, {keys[0]!r} first."
+            )
+    model.load_state_dict({k: weights[k].to(own[k].dtype) for k in own})
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ValueError(
+            f"`weights` is {str(path)!r}, which is no file; it should be one, or 'pretrained' or 'random'."
+        )
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise ValueError(
+            f"`weights` file {path} cannot be read as safetensors (.safetensors) or as a checkpoint of tensors "
+            f"alone: {_first_line(error)}"
+        ) from error
+    if isinstance(weights, dict) and isinstance(weights.get("state_dict"), dict):
+        weights = weights["state_dict"]
+    if not isinstance(weights, dict) or not all(isinstance(t, Tensor) for t in weights.values()):
+        raise ValueError(f"`weights` file {path} holds something else than named tensors.")
+    return weights
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,200 @@
+"""What is trained: the whole network on images, or the head alone on the features of a frozen
+backbone.
+
+A regime makes the models of a study and gives them their inputs; the training loop and the
+evaluation know nothing else.
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+from abc import abstractmethod
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch import Tensor
+from tqdm import tqdm
+
+from cbal_optuna.data import cached_array
+from cbal_optuna.data import decode_into
+from cbal_optuna.data import LabelledImages
+from cbal_optuna.training.augmentation import Augmentation
+from cbal_optuna.training.model import Backbone
+from cbal_optuna.training.model import BackboneOptions
+from cbal_optuna.training.model import EmbeddingModel
+from cbal_optuna.training.model import FeatureHead
+
+
+_CHUNK = 256
+
+
+class Regime(ABC):
+    """Models and their inputs.
+
+    ``items`` are indices of images, int64 of shape (n,).
+    """
+
+    @abstractmethod
+    def model(self, training_items: np.ndarray) -> nn.Module:
+        """A fresh model on the device, drawn from torch's global random state."""
+
+    @abstractmethod
+    def training_inputs(self, items: np.ndarray) -> Tensor:
+        """What the model takes in training, of shape (n, ...), on the device."""
+
+    @abstractmethod
+    def inputs(self, items: np.ndarray) -> Tensor:
+        """What the model takes in evaluation, of shape (n, ...), on the device."""
+
+    @torch.no_grad()
+    def embed(self, model: nn.Module, items: np.ndarray) -> Tensor:
+        """The embeddings of images, float32 of shape (n, embedding_dim), by the model in
+        evaluation mode."""
+        training = model.training
+        model.eval()
+        chunks = [items[i : i + _CHUNK] for i in range(0, len(items), _CHUNK)]
+        embeddings = [model(self.inputs(chunk)).float() for chunk in chunks]
+        model.train(training)
+        return torch.cat(embeddings)
+
+
+class EndToEnd(Regime):
+    """Backbone and head are trained on augmented images, decoded once and kept in a cache file.
+
+    Args:
+        dataset:
+            The images.
+        options:
+            The backbone.
+        embedding_dim:
+            Width of the embeddings.
+        augmentation:
+            What is done to training images.
+        device:
+            Where models and inputs are.
+        cache_directory:
+            Where decoded images are kept.
+    """
+
+    def __init__(
+        self,
+        dataset: LabelledImages,
+        options: BackboneOptions,
+        *,
+        embedding_dim: int,
+        augmentation: Augmentation,
+        device: torch.device,
+        cache_directory: Path,
+    ) -> None:
+        self._options = options
+        self._embedding_dim = embedding_dim
+        self._augmentation = augmentation
+        self._device = device
+        backbone = Backbone(options)
+        self._images = _decoded(dataset, backbone, cache_directory)
+
+    def model(self, training_items: np.ndarray) -> nn.Module:
+        model = EmbeddingModel(Backbone(self._options), self._embedding_dim)
+        if self._device.type == "cuda":
+            return model.to(self._device, memory_format=torch.channels_last)
+        return model.to(self._device)
+
+    def training_inputs(self, items: np.ndarray) -> Tensor:
+        return self._augmentation(self.inputs(items))
+
+    def inputs(self, items: np.ndarray) -> Tensor:
+        return _as_tensor(self._images[items], self._device)
+
+
+class HeadOnly(Regime):
+    """A linear head is trained on the features of a frozen backbone, extracted once and kept in a
+    cache file.
+
+    Args:
+        dataset:
+            The images.
+        options:
+            The backbone.
+        embedding_dim:
+            Width of the embeddings.
+        device:
+            Where models and inputs are.
+        cache_directory:
+            Where features are kept.
+    """
+
+    def __init__(
+        self,
+        dataset: LabelledImages,
+        options: BackboneOptions,
+        *,
+        embedding_dim: int,
+        device: torch.device,
+        cache_directory: Path,
+    ) -> None:
+        self._embedding_dim = embedding_dim
+        self._device = device
+        features = _extracted(dataset, options, device, cache_directory)
+        self._features = torch.from_numpy(np.array(features)).to(device)
+
+    def model(self, training_items: np.ndarray) -> nn.Module:
+        return FeatureHead(self.inputs(training_items), self._embedding_dim).to(self._device)
+
+    def training_inputs(self, items: np.ndarray) -> Tensor:
+        return self.inputs(items)
+
+    def inputs(self, items: np.ndarray) -> Tensor:
+        return self._features[torch.from_numpy(items).to(self._device)]
+
+
+def _decoded(dataset: LabelledImages, backbone: Backbone, directory: Path) -> np.ndarray:
+    size, interpolation = backbone.image_size, backbone.interpolation
+    key = _key("images", dataset.fingerprint(), size, interpolation)
+    return cached_array(
+        directory,
+        key,
+        (len(dataset), size, size, 3),
+        np.uint8,
+        lambda array: decode_into(array, dataset, interpolation=interpolation),
+    )
+
+
+def _extracted(
+    dataset: LabelledImages, options: BackboneOptions, device: torch.device, directory: Path
+) -> np.ndarray:
+    backbone = Backbone(options).eval().to(device)
+    size, interpolation = backbone.image_size, backbone.interpolation
+
+    @torch.inference_mode()
+    def extract(features: np.ndarray) -> None:
+        starts = range(0, len(dataset), _CHUNK)
+        for start in tqdm(starts, f"features of {dataset.name}", leave=False, delay=2.0):
+            part = features[start : start + _CHUNK]
+            images = np.empty((len(part), size, size, 3), np.uint8)
+            decode_into(images, dataset, interpolation=interpolation, start=start)
+            part[:] = backbone(_as_tensor(images, device)).float().cpu().numpy()
+
+    key = _key(
+        "features",
+        dataset.fingerprint(),
+        options.name,
+        options.weights_fingerprint,
+        size,
+        interpolation,
+    )
+    return cached_array(directory, key, (len(dataset), backbone.width), np.float32, extract)
+
+
+def _as_tensor(images: np.ndarray, device: torch.device) -> Tensor:
+    """uint8 images (n, size, size, 3) as float32 (n, 3, size, size) in [0, 1], in channels-last
+    memory."""
+    tensor = torch.from_numpy(np.ascontiguousarray(images)).to(device, non_blocking=True)
+    return tensor.permute(0, 3, 1, 2).float().div_(255.0)
+
+
+def _key(kind: str, *parts: object) -> str:
+    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()
+    return f"{kind}-{digest[:32]}"
