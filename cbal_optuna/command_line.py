@@ -314,14 +314,14 @@ def _add_result_options(group: Group, name: str) -> None:
         type=_natural,
         default=5,
         metavar="N",
-        help="fresh seeds with which the usual and the best setting are trained again to tell the gain from luck; 0 for "
-        "none (default: %(default)s)",
+        help="fresh seeds with which the usual and the best setting are trained again to tell "
+        "the gain from luck; 0 for none (default: %(default)s)",
     )
     group.add_argument(
         "--final",
         action="store_true",
-        help=f"train both on all training and validation classes with {FINAL_SEEDS} fresh seeds and evaluate them on the "
-        "test classes",
+        help=f"train both on all training and validation classes with {FINAL_SEEDS} fresh seeds "
+        "and evaluate them on the test classes",
     )
 
 
@@ -336,7 +336,8 @@ def _add_model_options(group: Group) -> None:
         "--weights",
         default=PRETRAINED,
         metavar="FILE",
-        help="safetensors file or checkpoint of tensors; 'pretrained' for timm's own; 'random' (default: %(default)s)",
+        help="safetensors file or checkpoint of tensors; 'pretrained' for timm's own; 'random' "
+        "(default: %(default)s)",
     )
     group.add_argument(
         "--head-only",
@@ -359,7 +360,8 @@ def _add_model_options(group: Group) -> None:
         "--cache-dir",
         type=Path,
         metavar="DIR",
-        help=f"keeps decoded images and features (default: $CBAL_CACHE or {default_cache_directory()})",
+        help="keeps decoded images and features (default: $CBAL_CACHE or "
+        f"{default_cache_directory()})",
     )
 
 

@@ -46,7 +46,8 @@ def comparison_table(comparison: SettingComparison) -> str:
         rows.append([metric, *map(str, intervals)])
     return "\n".join(
         [
-            f"{comparison.classes.capitalize()} classes, {len(comparison.seeds)} fresh seeds, mean and 95 % interval:",
+            f"{comparison.classes.capitalize()} classes, {len(comparison.seeds)} fresh seeds, "
+            "mean and 95 % interval:",
             _aligned(rows),
             verdict(comparison),
         ]

@@ -171,11 +171,10 @@ class CoordinateDescentSampler(BaseSampler):
             return self._start_value(Axis(param_name, param_distribution))
         if self._warn_independent_sampling and any(t.state == TrialState.COMPLETE for t in others):
             _logger.warning(
-                f"The parameter {param_name!r} in trial#{trial.number} is sampled independently by "
-                f"{type(self._independent_sampler or self).__name__}, because not every completed "
-                "trial has it with the same distribution. You can suppress this warning by setting "
-                "`warn_independent_sampling` to `False` in the constructor of "
-                "`CoordinateDescentSampler`."
+                f"The parameter {param_name!r} of trial {trial.number} is sampled independently, "
+                "because not every completed trial has it with the same distribution. Set "
+                "`warn_independent_sampling` of `CoordinateDescentSampler` to False to suppress "
+                "this warning."
             )
         if self._independent_sampler is not None:
             return self._independent_sampler.sample_independent(

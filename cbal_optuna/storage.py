@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 import sqlite3
+from typing import Any
 import warnings
 
 import optuna
@@ -102,7 +103,7 @@ def _check_sqlite(url: URL) -> bool:
     return path.stat().st_size > 0
 
 
-def _retry_callback() -> dict[str, object]:
+def _retry_callback() -> dict[str, Any]:
     """The argument of RDBStorage, by its name in this version of Optuna."""
     retry = getattr(optuna.storages, "RetryHeartbeatStaleTrialCallback", None)
     if retry is not None:

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import optuna
+from optuna.pruners import NopPruner
 from optuna.samplers import BaseSampler
 from optuna.samplers import CmaEsSampler
 from optuna.samplers import GPSampler
@@ -59,7 +60,8 @@ def check_study(study: Study, objective: RetrievalObjective) -> None:
     """
     if study.directions != [StudyDirection.MAXIMIZE]:
         raise ValueError(
-            f"`study_name` {study.study_name!r} is a study whose direction is not 'maximize'; use another name."
+            f"`study_name` {study.study_name!r} is a study whose direction is not 'maximize'; use "
+            "another name."
         )
     if not study.trials and _OBJECTIVE not in study.user_attrs:
         return
@@ -72,8 +74,8 @@ def check_study(study: Study, objective: RetrievalObjective) -> None:
     for key in wanted:
         if stored.get(key) != wanted[key]:
             raise ValueError(
-                f"`study_name` {study.study_name!r} is a study with {key} {stored.get(key)!r}, not {wanted[key]!r}; use "
-                "another name, or the same options as before."
+                f"`study_name` {study.study_name!r} is a study with {key} {stored.get(key)!r}, "
+                f"not {wanted[key]!r}; use another name, or the same options as before."
             )
 
 
@@ -91,7 +93,9 @@ def open_study(
         storage=storage,
         sampler=sampler,
         direction="maximize",
-        load_if_exists=name in optuna.get_all_study_names(storage),
+        # Coordinate descent needs the values of trials that a pruner would end.
+        pruner=NopPruner(),
+        load_if_exists=True,
     )
     check_study(study, objective)
     if _OBJECTIVE not in study.user_attrs:

@@ -16,7 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="DIR",
-        help="folder with images.txt, image_class_labels.txt, classes.txt and images/, or the one around it",
+        help="folder with images.txt, image_class_labels.txt, classes.txt and images/, or the one "
+        "around it",
     )
     parser.add_argument("--download", action="store_true", help="get CUB-200-2011 into --root")
 

@@ -66,14 +66,14 @@ def cached_array(
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-    array = np.load(path, mmap_mode="r")
-    return array
+    published: np.ndarray = np.load(path, mmap_mode="r")
+    return published
 
 
 def _verified(path: Path) -> np.ndarray | None:
     """The array of a file, or :obj:`None` if it is not what was written."""
     try:
-        array = np.load(path, mmap_mode="r")
+        array: np.ndarray = np.load(path, mmap_mode="r")
     except (OSError, ValueError):
         return None
     return array if path.name.split(".")[-2] == f"{_checksum(array):08x}" else None
@@ -83,5 +83,5 @@ def _checksum(array: np.ndarray) -> int:
     checksum = 0
     rows = max(1, (1 << 24) // max(1, array[:1].nbytes))
     for start in range(0, len(array), rows):
-        checksum = zlib.crc32(np.ascontiguousarray(array[start : start + rows]), checksum)
+        checksum = zlib.crc32(np.ascontiguousarray(array[start : start + rows]).data, checksum)
     return checksum

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sklearn.cluster import KMeans
 from sklearn.metrics import normalized_mutual_info_score
+import torch
 from torch import Tensor
 
 from cbal_optuna.evaluation.retrieval import unit_embeddings
@@ -29,7 +30,7 @@ def normalized_mutual_information(embeddings: Tensor, labels: Tensor, *, seed: i
             classes is 1 or n, where the result would be 1 whatever the embedding.
     """
     vectors = unit_embeddings(embeddings.detach(), labels).cpu().numpy()
-    n_classes = len(labels.unique())
+    n_classes = len(torch.unique(labels))
     if not 1 < n_classes < len(labels):
         raise ValueError(
             "`labels` must hold at least 2 classes and fewer classes than items, got "

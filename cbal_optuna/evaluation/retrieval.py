@@ -83,18 +83,17 @@ def retrieval_metrics(
         raise ValueError(f"`ks` must hold one positive integer or more, got {tuple(ks)}.")
     with torch.no_grad(), torch.autocast(embeddings.device.type, enabled=False):
         search = _Search.of(embeddings, labels, gallery, gallery_labels)
+        evaluated = search.n_matches > 0
+        if not evaluated.any():
+            raise ValueError(
+                f"`labels` must leave a query with a match in the gallery, got {len(labels)} "
+                "queries without one."
+            )
+        # Filled in place: small results kept from each chunk would fragment the CPU's heap.
         scores = search.queries.new_empty(3, len(labels))
-        done = 0
         for chunk in search.chunks(max(ks)):
-            stop = done + len(chunk.rows)
-            scores[:, done:stop] = _score(*search.ranks(chunk))
-            done = stop
-    if not done:
-        raise ValueError(
-            f"`labels` must give a query a match in the gallery, got {len(labels)} queries "
-            "without one."
-        )
-    map_at_r, r_precision, first_rank = scores[:, :done].cpu().double()
+            scores[:, chunk.rows] = _score(search.ranks(chunk), search.n_matches[chunk.rows])
+        map_at_r, r_precision, first_rank = scores[:, evaluated].cpu().double()
     return RetrievalMetrics(
         map_at_r=map_at_r.mean().item(),
         r_precision=r_precision.mean().item(),
@@ -105,7 +104,7 @@ def retrieval_metrics(
 
 
 def _score(ranks: Tensor, n_matches: Tensor) -> Tensor:
-    """Average precision at R, R-precision and the first match's rank, for each query."""
+    """Average precision at R, R-precision and the first match's rank of each query, as rows."""
     found = ranks <= n_matches[:, None]
     position = torch.arange(1, ranks.shape[1] + 1, device=ranks.device)
     average_precision = (position / ranks).where(found, 0).sum(dim=1) / n_matches
@@ -151,10 +150,10 @@ def unit_embeddings(
 
 
 class _Chunk(NamedTuple):
-    """Rows of queries, the slots for the matches of each, the number of rivals to look at."""
+    """Rows of queries, the most matches one of them has, the number of rivals to look at."""
 
     rows: Tensor
-    n_slots: int
+    max_matches: int
     n_rivals: int
 
 
@@ -165,6 +164,7 @@ class _Search:
     queries: Tensor
     gallery: Tensor
     classes: Tensor  # of the queries
+    n_matches: Tensor  # of the queries
     members: Tensor  # gallery rows, class by class
     starts: Tensor  # of each class in members
     sizes: Tensor  # of each class in the gallery
@@ -178,62 +178,64 @@ class _Search:
         gallery: Tensor | None,
         gallery_labels: Tensor | None,
     ) -> _Search:
-        if (gallery is None) != (gallery_labels is None):
-            given = "gallery_labels" if gallery is None else "gallery"
-            raise ValueError(
-                f"`gallery` and `gallery_labels` must be given together, got `{given}` only."
-            )
-        queries = items = unit_embeddings(embeddings, labels)
-        item_labels = labels
+        queries = unit_embeddings(embeddings, labels)
+        items, item_labels = queries, labels
         if gallery is not None and gallery_labels is not None:
             items = unit_embeddings(gallery, gallery_labels, "gallery", "gallery_labels")
             items, item_labels = items.to(queries), gallery_labels
+        elif gallery is not None or gallery_labels is not None:
+            given = "gallery_labels" if gallery is None else "gallery"
+            raise ValueError(
+                f"`gallery` and `gallery_labels` must be given together, got `{given}` alone."
+            )
         if items.shape[1] != queries.shape[1]:
             raise ValueError(
                 f"`gallery` must have the {queries.shape[1]} columns of `embeddings`, got "
                 f"{items.shape[1]}."
             )
         both = torch.cat([x.to(queries.device, torch.long) for x in (labels, item_labels)])
-        names, both = both.unique(return_inverse=True)
+        names, both = torch.unique(both, return_inverse=True)
         classes, item_classes = both.split([len(queries), len(items)])
         sizes = item_classes.bincount(minlength=len(names))
-        starts = sizes.cumsum(0) - sizes
-        return cls(queries, items, classes, item_classes.argsort(), starts, sizes, gallery is None)
-
-    def n_matches(self, rows: Tensor | slice) -> Tensor:
-        return self.sizes[self.classes[rows]] - int(self.leave_one_out)
+        return cls(
+            queries=queries,
+            gallery=items,
+            classes=classes,
+            n_matches=sizes[classes] - int(gallery is None),
+            members=item_classes.argsort(),
+            starts=sizes.cumsum(0) - sizes,
+            sizes=sizes,
+            leave_one_out=gallery is None,
+        )
 
     def chunks(self, max_k: int) -> Iterator[_Chunk]:
-        """Yield all queries that have a match, those with most matches first."""
-        n_matches, order = self.n_matches(slice(None)).sort(descending=True)
+        """Yield the queries that have a match, those with the most first."""
+        n_matches, order = self.n_matches.sort(descending=True)
         counts = n_matches[n_matches > 0].tolist()
         start = 0
         while start < len(counts):
-            n_slots = counts[start]
-            n_rivals = min(max(max_k, n_slots), len(self.gallery))
-            # A row of similarities, and for each slot and rival a few indices and values.
+            n_rivals = min(max(max_k, counts[start]), len(self.gallery))
+            # A row of similarities, and some indices and values for each match and each rival.
             row_bytes = self.gallery.itemsize * len(self.gallery) + 64 * n_rivals
             stop = min(start + max(1, CHUNK_BYTES // row_bytes), len(counts))
-            yield _Chunk(order[start:stop], n_slots, n_rivals)
+            yield _Chunk(order[start:stop], counts[start], n_rivals)
             start = stop
 
-    def ranks(self, chunk: _Chunk) -> tuple[Tensor, Tensor]:
-        """Rank the matches of a chunk's queries.
+    def ranks(self, chunk: _Chunk) -> Tensor:
+        """Rank the matches of each query: ascending, those it lacks above its R.
 
-        Returns:
-            The ranks in ascending order, shape (queries, slots), anything above R in slots that
-            have no match, and R, shape (queries,).
+        Shape (queries, max_matches).
         """
         similarity = self.queries[chunk.rows] @ self.gallery.T
         classes = self.classes[chunk.rows, None]
-        slots = torch.arange(chunk.n_slots + self.leave_one_out, device=similarity.device)
+        slots = torch.arange(chunk.max_matches + self.leave_one_out, device=similarity.device)
         # Slots beyond the class repeat its last member.
         members = self.members[self.starts[classes] + slots.minimum(self.sizes[classes] - 1)]
         absent = slots >= self.sizes[classes]
         if self.leave_one_out:
             absent |= members == chunk.rows[:, None]
         matches = similarity.gather(1, members).masked_fill_(absent, -torch.inf)
-        matches = matches.sort(dim=1, descending=True).values[:, : chunk.n_slots]
+        matches = matches.sort(dim=1, descending=True).values[:, : chunk.max_matches]
         rivals = similarity.scatter_(1, members, -torch.inf).topk(chunk.n_rivals).values
-        ahead = torch.searchsorted(-rivals, -matches, right=True)
-        return ahead + slots[: chunk.n_slots] + 1, self.n_matches(chunk.rows)
+        rivals_ahead = torch.searchsorted(-rivals, -matches, right=True)
+        return rivals_ahead + slots[: chunk.max_matches] + 1

@@ -74,8 +74,12 @@ class SplitLoss(torch.nn.Module, ABC):
         ref_labels: Tensor | None = None,
     ) -> Tensor:
         """The loss, a 0-d tensor; arguments as in `terms`."""
-        positive, entropy = self.terms(embeddings, labels, indices_tuple, ref_emb, ref_labels)
-        return positive + self.balance * entropy
+        terms = self.terms(embeddings, labels, indices_tuple, ref_emb, ref_labels)
+        return self.balanced(terms)
+
+    def balanced(self, terms: SplitTerms) -> Tensor:
+        """The loss whose terms these are: the one place where they meet."""
+        return terms.positive + self.balance * terms.entropy
 
     def terms(
         self,
@@ -137,12 +141,13 @@ def mean_where(values: Tensor, valid: Tensor) -> Tensor:
 
 
 def number_where(
-    condition: Callable[[float], bool], name: str, value: float, allowed: str
+    condition: Callable[[float], bool], name: str, value: object, allowed: str
 ) -> float:
     """The argument as a float, or ValueError if not a finite number that meets the condition."""
-    if not isinstance(value, Real) or not math.isfinite(value) or not condition(value):
+    number = float(value) if isinstance(value, Real) else math.nan
+    if not math.isfinite(number) or not condition(number):
         raise ValueError(f"`{name}` is {value!r}, it must be a finite number {allowed}.")
-    return float(value)
+    return number
 
 
 def one_of(name: str, value: str, allowed: Sequence[str]) -> str:

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from cbal_optuna.data import class_splits
-from cbal_optuna.data import ClassSplit
 from cbal_optuna.data import default_cache_directory
 from cbal_optuna.data import indices_of
 from cbal_optuna.data import LabelledImages
@@ -334,7 +333,7 @@ class RetrievalObjective:
 
     def _prepared(self) -> Regime:
         if self._regime is None:
-            common = {
+            common: dict[str, Any] = {
                 "embedding_dim": self._embedding_dim,
                 "device": self.device,
                 "cache_directory": self._cache_directory,
@@ -356,7 +355,8 @@ class RetrievalObjective:
         rule = self.training.learning_rate_rule
         if rule not in LEARNING_RATE_RULES:
             raise ValueError(
-                f"`learning_rate_rule` is {rule!r}; it should be one of {', '.join(LEARNING_RATE_RULES)}."
+                f"`learning_rate_rule` is {rule!r}; it should be one of "
+                f"{', '.join(LEARNING_RATE_RULES)}."
             )
 
     def _check_batch_sizes(self) -> None:
@@ -364,12 +364,13 @@ class RetrievalObjective:
         largest = max(self.space.batch_sizes)
         if largest > images:
             raise ValueError(
-                f"`batch_size` goes up to {largest}, but {self.dataset.name} has {images} training images; "
-                "it should not exceed their number."
+                f"`batch_size` goes up to {largest}, but {self.dataset.name} has {images} "
+                "training images; it should not exceed their number."
             )
         if largest > self.training.samples:
             raise ValueError(
-                f"`samples` is {self.training.samples}; it should be at least the largest batch size, {largest}."
+                f"`samples` is {self.training.samples}; it should be at least the largest batch "
+                f"size, {largest}."
             )
 
 

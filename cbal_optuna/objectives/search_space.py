@@ -159,7 +159,7 @@ def _nearest(parameter: Any, wanted: Any) -> Any:
         if wanted in choices:
             return wanted
         if isinstance(wanted, (int, float)):
-            return min(choices, key=lambda c: abs(math.log(c / wanted)))  # type: ignore[operator,arg-type]
+            return min(choices, key=lambda c: abs(math.log(c / wanted)))
         return choices[0]
     assert isinstance(parameter, (FloatDistribution, IntDistribution))
     if wanted is None:

@@ -78,13 +78,15 @@ class Axis:
         """The position of a value; outside [0, 1] if the distribution does not contain it."""
         d = self.distribution
         if isinstance(d, CategoricalDistribution):
-            return round(d.to_internal_repr(value) / (len(d.choices) - 1), _DECIMALS)
+            return round(float(d.to_internal_repr(value)) / (len(d.choices) - 1), _DECIMALS)
         assert isinstance(d, (FloatDistribution, IntDistribution))
         if not d.log:
-            return round((value - d.low) / (d.high - d.low), _DECIMALS)
-        if value <= 0:
-            return -math.inf
-        return round(math.log(value / d.low) / math.log(d.high / d.low), _DECIMALS)
+            position = (value - d.low) / (d.high - d.low)
+        elif value > 0:
+            position = math.log(value / d.low) / math.log(d.high / d.low)
+        else:
+            position = -math.inf
+        return round(position, _DECIMALS)
 
     def snap(self, position: float) -> float:
         """The nearest position that is a value of the axis."""

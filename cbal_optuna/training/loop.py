@@ -149,7 +149,7 @@ def train(
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             embeddings = model(inputs(items))
         terms = loss.terms(embeddings, batch_labels)
-        value = terms.positive + loss.balance * terms.entropy
+        value = loss.balanced(terms)
         optimizer.zero_grad(set_to_none=True)
         value.backward(retain_graph=step == n_steps)
         optimizer.step()

@@ -7,11 +7,12 @@ import difflib
 import hashlib
 from pathlib import Path
 import pickle
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 import timm
-from timm.data import resolve_model_data_config
+from timm.data.config import resolve_model_data_config
 import torch
 from torch import nn
 from torch import Tensor
@@ -88,14 +89,14 @@ class Backbone(nn.Module):
             features = self.eval()(torch.zeros(1, 3, self.image_size, self.image_size))
         except (RuntimeError, AssertionError, ValueError) as error:
             raise ValueError(
-                f"`image_size` is {self.image_size}, which the backbone {options.name!r} cannot take: "
-                f"{_first_line(error)}"
+                f"`image_size` is {self.image_size}, which the backbone {options.name!r} cannot "
+                f"take: {_first_line(error)}"
             ) from error
         self.train(training)
         if features.ndim != 2:
             raise ValueError(
-                f"`backbone` is {options.name!r}, whose features have the shape {tuple(features.shape[1:])}; it "
-                "should be one with pooled features."
+                f"`backbone` is {options.name!r}, whose features have the shape "
+                f"{tuple(features.shape[1:])}; it should be one with pooled features."
             )
         return int(features.shape[1])
 
@@ -146,7 +147,7 @@ class FeatureHead(nn.Module):
 def _create(options: BackboneOptions) -> nn.Module:
     """The timm model with its weights."""
     _check_name(options.name)
-    arguments: dict[str, object] = {"num_classes": 0}
+    arguments: dict[str, Any] = {"num_classes": 0}
     config = timm.get_pretrained_cfg(options.name)
     if options.image_size is not None and config is not None and config.fixed_input_size:
         arguments["img_size"] = options.image_size
@@ -192,8 +193,8 @@ def _load_weights(model: nn.Module, path: Path) -> None:
     for keys, what in ((missing, "lacks"), (surplus, "has unknown"), (misfit, "has misshapen")):
         if keys:
             raise ValueError(
-                f"`weights` file {path} does not fit {type(model).__name__}: it {what} {len(keys)} of its "
-                f"{len(own)} tensors, {keys[0]!r} first."
+                f"`weights` file {path} does not fit {type(model).__name__}: it {what} tensors, "
+                f"{len(keys)} where {len(own)} are expected, {keys[0]!r} first."
             )
     model.load_state_dict({k: weights[k].to(own[k].dtype) for k in own})
 
@@ -201,7 +202,8 @@ def _load_weights(model: nn.Module, path: Path) -> None:
 def _read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ValueError(
-            f"`weights` is {str(path)!r}, which is no file; it should be one, or 'pretrained' or 'random'."
+            f"`weights` is {str(path)!r}, which is no file; it should be one, or 'pretrained' or "
+            "'random'."
         )
     try:
         if path.suffix == ".safetensors":
@@ -209,8 +211,8 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise ValueError(
-            f"`weights` file {path} cannot be read as safetensors (.safetensors) or as a checkpoint of tensors "
-            f"alone: {_first_line(error)}"
+            f"`weights` file {path} cannot be read as safetensors (.safetensors) or as a "
+            f"checkpoint of tensors alone: {_first_line(error)}"
         ) from error
     if isinstance(weights, dict) and isinstance(weights.get("state_dict"), dict):
         weights = weights["state_dict"]

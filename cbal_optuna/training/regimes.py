@@ -97,10 +97,10 @@ class EndToEnd(Regime):
         self._images = _decoded(dataset, backbone, cache_directory)
 
     def model(self, training_items: np.ndarray) -> nn.Module:
-        model = EmbeddingModel(Backbone(self._options), self._embedding_dim)
+        model = EmbeddingModel(Backbone(self._options), self._embedding_dim).to(self._device)
         if self._device.type == "cuda":
-            return model.to(self._device, memory_format=torch.channels_last)
-        return model.to(self._device)
+            model.to(memory_format=torch.channels_last)
+        return model
 
     def training_inputs(self, items: np.ndarray) -> Tensor:
         return self._augmentation(self.inputs(items))

@@ -358,8 +358,8 @@ def test_classes_and_images_are_in_natural_order(make_class_folders: MakeFolder)
 
 
 def test_numbers_that_differ_in_zeros_only_are_ordered_too(make_class_folders: MakeFolder) -> None:
-    names = ["0001", "001", "01", "1"]
-    root = make_class_folders("01/a.png", "1/a.png", "0001/a.png", "001/a.png")
+    names = [f"{zeros}1" for zeros in ("00000", "0000", "000", "00", "0", "")]
+    root = make_class_folders(*(f"{name}/{name}.png" for name in names))
     assert ImageFolder(root).class_names == names
 
 
