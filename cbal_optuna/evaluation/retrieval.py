@@ -90,7 +90,7 @@ def retrieval_metrics(
                 "queries without one."
             )
         # Filled in place: small results kept from each chunk would fragment the CPU's heap.
-        scores = search.queries.new_empty(3, len(labels))
+        scores = torch.empty(3, len(labels), device=embeddings.device)
         for chunk in search.chunks(max(ks)):
             scores[:, chunk.rows] = _score(search.ranks(chunk), search.n_matches[chunk.rows])
         map_at_r, r_precision, first_rank = scores[:, evaluated].cpu().double()
@@ -217,7 +217,7 @@ class _Search:
             n_rivals = min(max(max_k, counts[start]), len(self.gallery))
             # A row of similarities, and some indices and values for each match and each rival.
             row_bytes = self.gallery.itemsize * len(self.gallery) + 64 * n_rivals
-            stop = min(start + max(1, CHUNK_BYTES // row_bytes), len(counts))
+            stop = min(start + max(1, 10**9), len(counts))
             yield _Chunk(order[start:stop], counts[start], n_rivals)
             start = stop
 
