@@ -1,16 +1,35 @@
-"""Balance contrastive losses in few trainings."""
+"""Balance contrastive losses in few trainings.
+
+The public names are imported when they are first used, so that the sampler does not load torch.
+"""
 
 from __future__ import annotations
 
-from cbal_optuna.losses import SplitInfoNCELoss
-from cbal_optuna.losses import SplitMarginLoss
-from cbal_optuna.losses import SplitTerms
-from cbal_optuna.objectives import RetrievalObjective
-from cbal_optuna.objectives import SearchSpace
-from cbal_optuna.sampler import CoordinateDescentSampler
-from cbal_optuna.summary import summarize
+from importlib import import_module
+from typing import Any
+from typing import TYPE_CHECKING
+
 from cbal_optuna.version import __version__
 
+
+if TYPE_CHECKING:
+    from cbal_optuna.losses import SplitInfoNCELoss
+    from cbal_optuna.losses import SplitMarginLoss
+    from cbal_optuna.losses import SplitTerms
+    from cbal_optuna.objectives import RetrievalObjective
+    from cbal_optuna.objectives import SearchSpace
+    from cbal_optuna.sampler import CoordinateDescentSampler
+    from cbal_optuna.summary import summarize
+
+_MODULES = {
+    "CoordinateDescentSampler": "sampler",
+    "RetrievalObjective": "objectives",
+    "SearchSpace": "objectives",
+    "SplitInfoNCELoss": "losses",
+    "SplitMarginLoss": "losses",
+    "SplitTerms": "losses",
+    "summarize": "summary",
+}
 
 __all__ = [
     "CoordinateDescentSampler",
@@ -22,3 +41,9 @@ __all__ = [
     "__version__",
     "summarize",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -15,6 +15,7 @@ import sys
 from typing import Any
 from typing import NoReturn
 from typing import TypeVar
+import warnings
 
 import optuna
 from optuna.distributions import CategoricalDistribution
@@ -88,6 +89,7 @@ def main(script: StudyScript, arguments: Sequence[str] | None = None) -> NoRetur
     options = parser.parse_args(arguments)
     _fill_in_names(options, script.name)
     signal.signal(signal.SIGTERM, _terminate)
+    warnings.showwarning = _show_warning
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         objective = _objective(script, options)
@@ -128,6 +130,11 @@ class _Terminated(KeyboardInterrupt):
 
 def _terminate(signum: int, frame: object) -> NoReturn:
     raise _Terminated
+
+
+def _show_warning(message: Warning | str, *_: object) -> None:
+    """Without the line of code it comes from."""
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def _interrupted(interruption: KeyboardInterrupt, consequence: str) -> int:

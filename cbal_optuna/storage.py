@@ -41,7 +41,11 @@ def check_storage(url: str) -> bool:
         engine = create_engine(parsed)
         with engine.connect():
             return True
-    except (SQLAlchemyError, ModuleNotFoundError) as error:
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"`storage` {masked(url)} needs the package {error.name}, which is not installed."
+        ) from error
+    except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise ValueError(f"`storage` {masked(url)} cannot be reached: {reason}") from error
 
@@ -79,10 +83,6 @@ def _parsed(url: str) -> URL:
         raise ValueError(
             "`storage` is no URL of a database that SQLAlchemy knows; it should look like "
             "sqlite:///study.db or postgresql+psycopg2://user:password@host/database."
-        ) from error
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"`storage` needs the package {error.name}, which is not installed."
         ) from error
     return parsed
 

@@ -23,8 +23,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 
-# Small enough for a CPU's cache and allocator, large enough to keep a GPU busy.
-CHUNK_BYTES = 16 * 2**20
+# On a CPU at 60,000 items faster than 16 or 64 MiB: one allocation still comes from the heap.
+CHUNK_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ def retrieval_metrics(
         evaluated = search.n_matches > 0
         if not evaluated.any():
             raise ValueError(
-                f"`labels` must leave a query with a match in the gallery, got {len(labels)} "
-                "queries without one."
+                f"`labels` must give a query or more a match in the gallery, got {len(labels)} "
+                "queries and a match for none."
             )
         # Filled in place: small results kept from each chunk would fragment the CPU's heap.
         scores = torch.empty(3, len(labels), device=embeddings.device)
@@ -143,10 +143,30 @@ def unit_embeddings(
         )
     n_bad = len(embeddings) - int(embeddings.isfinite().all(dim=1).sum())
     if n_bad:
-        raise ValueError(f"`{name}` must be finite, got {n_bad} of {len(embeddings)} rows not.")
+        raise ValueError(
+            f"`{name}` must be finite, got {n_bad} of {len(embeddings)} rows that are not."
+        )
     vectors = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
     largest = vectors.abs().amax(dim=1, keepdim=True)  # the squares of large values overflow
     return normalize(vectors / largest.where(largest > 0, 1))
+
+
+def _checked_gallery(
+    queries: Tensor, gallery: Tensor | None, gallery_labels: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The gallery as unit vectors of the queries' type and device, and its labels."""
+    if gallery is None or gallery_labels is None:
+        given = "gallery_labels" if gallery is None else "gallery"
+        raise ValueError(
+            f"`gallery` and `gallery_labels` must be given together, got `{given}` alone."
+        )
+    items = unit_embeddings(gallery, gallery_labels, "gallery", "gallery_labels")
+    if items.shape[1] != queries.shape[1]:
+        raise ValueError(
+            f"`gallery` must have the {queries.shape[1]} columns of `embeddings`, got "
+            f"{items.shape[1]}."
+        )
+    return items.to(queries), gallery_labels
 
 
 class _Chunk(NamedTuple):
@@ -180,19 +200,8 @@ class _Search:
     ) -> _Search:
         queries = unit_embeddings(embeddings, labels)
         items, item_labels = queries, labels
-        if gallery is not None and gallery_labels is not None:
-            items = unit_embeddings(gallery, gallery_labels, "gallery", "gallery_labels")
-            items, item_labels = items.to(queries), gallery_labels
-        elif gallery is not None or gallery_labels is not None:
-            given = "gallery_labels" if gallery is None else "gallery"
-            raise ValueError(
-                f"`gallery` and `gallery_labels` must be given together, got `{given}` alone."
-            )
-        if items.shape[1] != queries.shape[1]:
-            raise ValueError(
-                f"`gallery` must have the {queries.shape[1]} columns of `embeddings`, got "
-                f"{items.shape[1]}."
-            )
+        if gallery is not None or gallery_labels is not None:
+            items, item_labels = _checked_gallery(queries, gallery, gallery_labels)
         both = torch.cat([x.to(queries.device, torch.long) for x in (labels, item_labels)])
         names, both = torch.unique(both, return_inverse=True)
         classes, item_classes = both.split([len(queries), len(items)])
@@ -217,7 +226,7 @@ class _Search:
             n_rivals = min(max(max_k, counts[start]), len(self.gallery))
             # A row of similarities, and some indices and values for each match and each rival.
             row_bytes = self.gallery.itemsize * len(self.gallery) + 64 * n_rivals
-            stop = min(start + max(1, 10**9), len(counts))
+            stop = min(start + max(1, CHUNK_BYTES // row_bytes), len(counts))
             yield _Chunk(order[start:stop], counts[start], n_rivals)
             start = stop
 

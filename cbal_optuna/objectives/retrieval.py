@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -284,7 +285,10 @@ class RetrievalObjective:
         evaluation_labels = torch.from_numpy(labels[evaluation_items])
         batch_size = setting["batch_size"]
         n_steps = self.training.n_steps(batch_size)
-        batches = self._batches(labels[train_items], batch_size, n_steps, seed)
+        try:
+            batches = self._batches(labels[train_items], batch_size, n_steps, seed)
+        except ValueError as error:
+            raise InfeasibleSettingError(f"no batches: {error}") from error
 
         def evaluate(number: int) -> RetrievalMetrics:
             metrics = retrieval_metrics(embedded(), evaluation_labels)
@@ -320,16 +324,13 @@ class RetrievalObjective:
     def _batches(
         self, labels: np.ndarray, batch_size: int, n_steps: int, seed: int
     ) -> MPerClassBatchSampler:
-        try:
-            return MPerClassBatchSampler(
-                labels,
-                batch_size=batch_size,
-                images_per_class=self.training.images_per_class,
-                n_batches=n_steps,
-                generator=np.random.default_rng(seed),
-            )
-        except ValueError as error:
-            raise InfeasibleSettingError(f"no batches: {error}") from error
+        return MPerClassBatchSampler(
+            labels,
+            batch_size=batch_size,
+            images_per_class=self.training.images_per_class,
+            n_batches=n_steps,
+            generator=np.random.default_rng(seed),
+        )
 
     def _prepared(self) -> Regime:
         if self._regime is None:
@@ -360,18 +361,15 @@ class RetrievalObjective:
             )
 
     def _check_batch_sizes(self) -> None:
-        images = min(len(indices_of(self.dataset.labels, split.train)) for split in self.splits)
-        largest = max(self.space.batch_sizes)
-        if largest > images:
-            raise ValueError(
-                f"`batch_size` goes up to {largest}, but {self.dataset.name} has {images} "
-                "training images; it should not exceed their number."
-            )
-        if largest > self.training.samples:
-            raise ValueError(
-                f"`samples` is {self.training.samples}; it should be at least the largest batch "
-                f"size, {largest}."
-            )
+        """That the sampler can fill them, and the budget has room for one."""
+        for split, batch_size in product(self.splits, self.space.batch_sizes):
+            labels = self.dataset.labels[indices_of(self.dataset.labels, split.train)]
+            self._batches(labels, batch_size, 0, self.seed)
+            if batch_size > self.training.samples:
+                raise ValueError(
+                    f"`samples` is {self.training.samples}; it should be at least the largest "
+                    f"batch size, {batch_size}."
+                )
 
 
 def _loss(name: str, setting: Setting) -> SplitLoss:

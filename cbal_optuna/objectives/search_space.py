@@ -33,7 +33,7 @@ _DEFAULTS: dict[str, Setting] = {
         **_TRAINING,
     },
     "margin": {
-        "balance": FloatDistribution(1.0, 1024.0, log=True),
+        "balance": FloatDistribution(1.0, 4096.0, log=True),
         "margin": FloatDistribution(0.0, 0.8),
         "aggregation": CategoricalDistribution(("all", "nonzero")),
         **_TRAINING,
@@ -48,7 +48,7 @@ _USUAL: dict[str, Setting] = {
 # is small.
 _START: dict[str, Setting] = {
     "infonce": _USUAL["infonce"],
-    "margin": {"balance": 32.0, "margin": 0.4, "aggregation": "all", "batch_size": 128},
+    "margin": {"balance": 256.0, "margin": 0.4, "aggregation": "all", "batch_size": 128},
 }
 
 
@@ -57,7 +57,7 @@ class SearchSpace:
     fixed.
 
     By default balance (1/8 to 64, log), temperature (0.01 to 1, log) and batch size (32 to 512) of
-    InfoNCE are searched; of the margin loss balance (1 to 1,024, log), margin (0 to 0.8), batch
+    InfoNCE are searched; of the margin loss balance (1 to 4,096, log), margin (0 to 0.8), batch
     size and aggregation (``"all"`` or ``"nonzero"``). Learning rate and weight decay are fixed.
 
     Example:

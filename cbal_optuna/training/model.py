@@ -190,11 +190,16 @@ def _load_weights(model: nn.Module, path: Path) -> None:
     missing = sorted(own.keys() - weights.keys())
     surplus = sorted(k for k in weights.keys() - own.keys() if not k.startswith(prefixes))
     misfit = sorted(k for k in own.keys() & weights.keys() if own[k].shape != weights[k].shape)
-    for keys, what in ((missing, "lacks"), (surplus, "has unknown"), (misfit, "has misshapen")):
+    for keys, what in (
+        (missing, "lacks"),
+        (surplus, "should not have"),
+        (misfit, "has in another shape"),
+    ):
         if keys:
+            others = f" and {len(keys) - 1} others" if len(keys) > 1 else ""
             raise ValueError(
-                f"`weights` file {path} does not fit {type(model).__name__}: it {what} tensors, "
-                f"{len(keys)} where {len(own)} are expected, {keys[0]!r} first."
+                f"`weights` file {path} does not fit the {type(model).__name__}: of its "
+                f"{len(own)} tensors it {what} {keys[0]!r}{others}."
             )
     model.load_state_dict({k: weights[k].to(own[k].dtype) for k in own})
 

@@ -269,7 +269,9 @@ def test_gpu_agrees_with_cpu_wherever_labels_and_gallery_lie() -> None:
 
 
 def test_no_query_with_a_match_is_an_error() -> None:
-    with pytest.raises(ValueError, match="`labels` must leave .* got 3 queries without one"):
+    with pytest.raises(
+        ValueError, match="`labels` must give .* got 3 queries and a match for none"
+    ):
         retrieval_metrics(on_circle(0, 1, 2), torch.arange(3))
 
 

@@ -1,0 +1,324 @@
+"""A study as one HTML file that needs nothing else: its result in words, tables and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from datetime import datetime
+from datetime import timedelta
+from datetime import timezone
+from html import escape
+import math
+import os
+from pathlib import Path
+from typing import Any
+import uuid
+
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from cbal_optuna.report.figures import history
+from cbal_optuna.report.figures import search_path
+from cbal_optuna.report.figures import slices
+from cbal_optuna.report.words import described
+from cbal_optuna.report.words import label
+from cbal_optuna.report.words import METRIC_NAMES
+from cbal_optuna.report.words import number_of_trials
+from cbal_optuna.report.words import outcome
+from cbal_optuna.report.words import trial_result
+from cbal_optuna.report.words import tried_outside
+from cbal_optuna.report.words import verdict
+from cbal_optuna.retraining import Interval
+from cbal_optuna.retraining import SettingComparison
+from cbal_optuna.summary import NEAR_OPTIMAL
+from cbal_optuna.summary import summarize
+from cbal_optuna.summary import Summary
+
+
+# Attributes that the table of trials leaves out, to stay readable; the first is the value.
+_NOT_IN_TABLE = {"map_at_r", "recall_at_2", "recall_at_4", "recall_at_8", "seconds", "seed"}
+_REASONS = ("infeasible", "failure")
+
+# Nothing may be loaded, so that nothing can be.
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data: blob:"
+)
+_STYLE = """
+:root { --paper: #fff; --ink: #1d2126; --soft: #5d646c; --line: #d9dde2; --fill: #f4f5f7; }
+@media screen and (prefers-color-scheme: dark) {
+  :root { --paper: #16191d; --ink: #e4e7ea; --soft: #a0a7af; --line: #363c43; --fill: #20252b; }
+}
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 70rem; padding: 1rem; background: var(--paper);
+  color: var(--ink); font: 1rem/1.5 system-ui, sans-serif; }
+h1 { margin: 0.5rem 0 0; font-size: 1.6rem; overflow-wrap: anywhere; }
+h2 { margin: 2.5rem 0 0.5rem; font-size: 1.2rem; }
+h3 { margin: 1.5rem 0 0; font-size: 1rem; }
+p { margin: 0.5rem 0; max-width: 46rem; overflow-wrap: anywhere; }
+.soft { color: var(--soft); }
+.headline { font-size: 1.2rem; font-weight: 600; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: 0.3rem 0.8rem 0.3rem 0; border-bottom: 1px solid var(--line); text-align: left;
+  vertical-align: top; }
+td { overflow-wrap: anywhere; min-width: 3.5rem; max-width: 32rem; }
+th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
+td.number { text-align: right; white-space: nowrap; }
+.sortable th { padding: 0; }
+.sortable button { all: unset; cursor: pointer; padding: 0.3rem 0.8rem 0.3rem 0; }
+.sortable button:focus-visible { outline: 2px solid; }
+[aria-sort=ascending] button::after { content: " ▲"; }
+[aria-sort=descending] button::after { content: " ▼"; }
+pre { padding: 0.7rem; background: var(--fill); white-space: pre-wrap; overflow-wrap: anywhere;
+  user-select: all; }
+figure { margin: 0; break-inside: avoid; }
+@media print { .modebar-container { display: none; } .scroll { overflow: visible; } }
+"""
+_SORT = """
+for (const button of document.querySelectorAll(".sortable button")) {
+  button.addEventListener("click", () => {
+    const head = button.closest("th");
+    const body = head.closest("table").tBodies[0];
+    const order = head.getAttribute("aria-sort") === "ascending" ? "descending" : "ascending";
+    const key = (row) => {
+      const cell = row.cells[head.cellIndex];
+      return "sort" in cell.dataset ? Number(cell.dataset.sort) : cell.textContent;
+    };
+    const compare = (a, b) => {
+      if (a === "" || b === "") return (a === "") - (b === "");
+      if (typeof a !== typeof b) return typeof a === "number" ? -1 : 1;
+      const difference = typeof a === "number" ? a - b : a.localeCompare(b);
+      return order === "ascending" ? difference : -difference;
+    };
+    [...body.rows].sort((a, b) => compare(key(a), key(b))).forEach((row) => body.append(row));
+    for (const other of head.parentNode.cells) other.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", order);
+  });
+}
+"""
+
+
+def write_report(
+    path: str | os.PathLike[str], study: Study, comparisons: Sequence[SettingComparison] = ()
+) -> None:
+    """Write a study's report: one HTML file that holds everything it shows and loads nothing.
+
+    The file is replaced at once. Whoever reads it meanwhile, and a report that cannot be made,
+    find the old one whole.
+
+    Args:
+        path:
+            The HTML file; its folder must exist.
+        study:
+            A single-objective study in any state: empty, under way, without a single result.
+        comparisons:
+            The usual and the best setting trained again with fresh seeds. Without them the gain
+            is given as the trials have it, and said to be so.
+
+    Raises:
+        ValueError: The study has several objectives.
+        OSError: The file cannot be written.
+    """
+    page = _page(study, comparisons)
+    path = Path(path)
+    part = path.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        # Failures may quote file names that are no proper Unicode.
+        part.write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _page(study: Study, comparisons: Sequence[SettingComparison]) -> str:
+    figures = _figures(study)
+    trials = study.get_trials(deepcopy=False)
+    try:
+        summary = summarize(study)
+    except ValueError:
+        summary = None
+    name = escape(study.study_name)
+    body = [
+        _result(study, trials, summary, comparisons),
+        *([] if summary is None else [_setting(summary), _near_optimal(summary, trials)]),
+        *map(_comparison, comparisons),
+        figures,
+        _trials(trials),
+        _attributes(study),
+    ]
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<title>{name}</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+<h1>{name}</h1>
+{"".join(body)}
+<script>{_SORT}</script>
+</body>
+</html>
+"""
+
+
+def _result(
+    study: Study,
+    trials: Sequence[FrozenTrial],
+    summary: Summary | None,
+    comparisons: Sequence[SettingComparison],
+) -> str:
+    # What the test classes say comes before what validation classes say.
+    sentences = [verdict(c) for c in sorted(comparisons, key=lambda c: c.classes != "test")]
+    if summary is None:
+        sentences.append("No trial has a feasible value yet.")
+    else:
+        sentences.append(trial_result(summary, trials, study.direction))
+        if not comparisons:
+            sentences.append("Training both settings again with fresh seeds tells gain from luck.")
+    now = datetime.now(timezone.utc)
+    return (
+        f'<p class="soft">{number_of_trials(trials)} As of {now:%Y-%m-%d %H:%M} UTC.</p>\n'
+        f'<p class="headline">{escape(sentences[0])}</p>\n'
+        + "".join(f"<p>{escape(s)}</p>\n" for s in sentences[1:])
+    )
+
+
+def _setting(summary: Summary) -> str:
+    best, usual = summary.best, summary.usual
+    header = ["", "usual (trial 0)", f"best (trial {best.number})", "searched"]
+    rows: list[list[Any]] = [
+        [name, usual.params.get(name, "") if usual else "", value, best.distributions[name]]
+        for name, value in best.params.items()
+    ]
+    rows.append(["value", usual.value if usual else "", best.value, ""])
+    return f"<h2>Best setting</h2>\n{_table(header, rows)}<pre>{escape(repr(best.params))}</pre>\n"
+
+
+def _near_optimal(summary: Summary, trials: Sequence[FrozenTrial]) -> str:
+    best = summary.best
+    completed = [t for t in trials if outcome(t) == "completed"]
+    rows = [
+        [
+            near.name,
+            best.params[near.name],
+            near.values,
+            tried_outside(near, best.distributions[near.name], completed),
+        ]
+        for near in summary.near_optimal
+    ]
+    header = ["", "best", f"trials within {NEAR_OPTIMAL:.0%} of the best", "tried outside"]
+    return f"""<h2>How precisely each must be set</h2>
+<p>The values that trials within {NEAR_OPTIMAL:.0%} of the best one had, and the nearest values
+tried outside of them. These are single trials, noise included.</p>
+{_table(header, rows)}"""
+
+
+def _comparison(comparison: SettingComparison) -> str:
+    rows = [
+        [
+            METRIC_NAMES.get(metric, metric),
+            _interval(comparison.mean("usual", metric)),
+            _interval(comparison.mean("best", metric)),
+            _interval(comparison.difference(metric)),
+        ]
+        for metric in comparison.usual
+    ]
+    seeds = ", ".join(map(str, comparison.seeds))
+    return f"""<h2>Trained again, {escape(comparison.classes)} classes</h2>
+<p>Mean ± half the width of the 95 % interval by Student's t distribution over the seeds {seeds},
+which no trial has used. The difference is paired by seed.</p>
+{_table(["", "usual", "best", "best less usual"], rows)}"""
+
+
+def _interval(interval: Interval) -> str:
+    if math.isinf(interval.half_width):
+        return f"{interval.mean:.4f}"
+    return f"{interval.mean:.4f} ± {interval.half_width:.4f}"
+
+
+def _figures(study: Study) -> str:
+    shown = (
+        ("History", history(study)),
+        ("Search path", search_path(study)),
+        ("Each hyper-parameter", slices(study)),
+    )
+    parts = []
+    for i, (title, figure) in enumerate(shown):
+        html = figure.to_html(
+            full_html=False,
+            # The library once, with the first figure.
+            include_plotlyjs=i == 0,
+            config={"responsive": True, "displaylogo": False},
+            div_id=f"figure-{i}",
+            default_height=f"{figure.layout.height}px",
+        )
+        parts.append(f"<h2>{title}</h2>\n<figure>{html}</figure>\n")
+    return "".join(parts)
+
+
+def _trials(trials: Sequence[FrozenTrial]) -> str:
+    params = list(dict.fromkeys(name for t in trials for name in t.params))
+    attributes = list(dict.fromkeys(name for t in trials for name in _shown_attributes(t)))
+    header = ["trial", "outcome", "value", *params, *attributes, "duration", "reason"]
+    rows = [
+        [
+            t.number,
+            outcome(t),
+            "" if t.value is None else t.value,
+            *(t.params.get(name, "") for name in params),
+            *(t.user_attrs.get(name, "") for name in attributes),
+            t.duration or "",
+            "; ".join(str(t.user_attrs[name]) for name in _REASONS if name in t.user_attrs),
+        ]
+        for t in trials
+    ]
+    return f"<h2>All trials</h2>\n{_table(header, rows, sortable=True)}"
+
+
+def _shown_attributes(trial: FrozenTrial) -> Iterator[str]:
+    for name, value in trial.user_attrs.items():
+        if name not in _NOT_IN_TABLE and name not in _REASONS:
+            if isinstance(value, (bool, int, float, str)):
+                yield name
+
+
+def _attributes(study: Study) -> str:
+    rows = list(_flat(study.user_attrs))
+    return f"<h2>Study</h2>\n{_table(['attribute', 'value'], rows)}" if rows else ""
+
+
+def _flat(attributes: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in attributes.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", described(value)
+
+
+def _table(header: Iterable[str], rows: Iterable[Sequence[Any]], *, sortable: bool = False) -> str:
+    """Rows of plain values, which are labelled and escaped here and nowhere else."""
+    heads = [escape(name) for name in header]
+    if sortable:
+        heads = [f'<button type="button">{head}</button>' for head in heads]
+    head = "".join(f'<th scope="col">{head}</th>' for head in heads)
+    body = "\n".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
+    kind = ' class="sortable"' if sortable else ""
+    return (
+        f'<div class="scroll"><table{kind}>\n<thead><tr>{head}</tr></thead>\n'
+        f"<tbody>\n{body}\n</tbody>\n</table></div>\n"
+    )
+
+
+def _cell(value: Any) -> str:
+    text = escape(label(value))
+    number = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(number, (int, float)) and not isinstance(number, bool) and math.isfinite(number):
+        return f'<td class="number" data-sort="{number!r}">{text}</td>'
+    return f"<td>{text}</td>"
