@@ -89,7 +89,7 @@ def main(script: StudyScript, arguments: Sequence[str] | None = None) -> NoRetur
     options = parser.parse_args(arguments)
     _fill_in_names(options, script.name)
     signal.signal(signal.SIGTERM, _terminate)
-    warnings.showwarning = _show_warning
+    warnings.formatwarning = _warning_without_code
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         objective = _objective(script, options)
@@ -132,9 +132,10 @@ def _terminate(signum: int, frame: object) -> NoReturn:
     raise _Terminated
 
 
-def _show_warning(message: Warning | str, *_: object) -> None:
-    """Without the line of code it comes from."""
-    print(f"warning: {message}", file=sys.stderr)
+def _warning_without_code(
+    message: Warning | str, category: object, filename: str, lineno: int, line: str | None = None
+) -> str:
+    return f"warning: {message}\n"
 
 
 def _interrupted(interruption: KeyboardInterrupt, consequence: str) -> int:

@@ -29,6 +29,8 @@ def summary_table(study: Study, summary: Summary | None) -> str:
     for name, value in best.params.items():
         rows.append([name, number(usual.params.get(name)) if usual else "", number(value), ""])
     lines = [f"{study.study_name}: {trials}; best is trial {best.number}.", "", _aligned(rows), ""]
+    if usual is not None and usual.params == best.params:
+        lines += ["No better setting than the usual one was found.", ""]
     lines.append("Near-optimal, within 1 % of the best trial:")
     lines.append(_aligned([[near.name, near_optimal(near)] for near in summary.near_optimal]))
     return "\n".join(lines)

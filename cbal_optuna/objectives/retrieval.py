@@ -152,9 +152,10 @@ class RetrievalObjective:
         self._check_training()
         self.dataset = dataset
         self.splits = class_splits(dataset.n_classes, folds=folds, test_share=test_share)
-        self._check_batch_sizes()
         self.repeats = repeats
         self.seed = seed
+        self._check_batch_sizes()
+        self._check_evaluation_classes()
         self.device = _device(device)
         self._backbone = BackboneOptions(backbone, weights, image_size)
         self._head_only = head_only
@@ -369,6 +370,16 @@ class RetrievalObjective:
                 raise ValueError(
                     f"`samples` is {self.training.samples}; it should be at least the largest "
                     f"batch size, {batch_size}."
+                )
+
+
+    def _check_evaluation_classes(self) -> None:
+        """That a query can have a match, and clusters can differ from classes."""
+        for classes in (*(split.validation for split in self.splits), self.splits[0].test):
+            if len(indices_of(self.dataset.labels, classes)) == len(classes):
+                raise ValueError(
+                    f"`dataset` {self.dataset.name} has one image in each of the classes to "
+                    "evaluate on; some should have two or more."
                 )
 
 

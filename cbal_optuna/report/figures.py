@@ -8,15 +8,12 @@ small subset of HTML.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from collections.abc import Sequence
-from dataclasses import dataclass
-from html import escape
 import math
 from typing import Any
 
 import numpy as np
-from optuna.distributions import BaseDistribution
-from optuna.distributions import CategoricalDistribution
 from optuna.study import Study
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
@@ -24,24 +21,28 @@ from optuna.trial import TrialState
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from cbal_optuna.report.axes import axes_of
+from cbal_optuna.report.axes import Axis
+from cbal_optuna.report.axes import text_label
 from cbal_optuna.report.words import label
 from cbal_optuna.report.words import outcome
 
 
 _GREY = "#7d8187"
-_GRID = "rgba(128, 128, 128, 0.22)"
-_BLUE = "#3f86cf"
-_ORANGE = "#d9822b"
+_PALE = "rgba(128, 128, 128, 0.22)"
+_ACCENT = "#d6499a"
+# The legend draws no mark larger than 16.
+_SMALLEST, _LARGEST = 6.0, 16.0
+_DOT = {"color": "#3f86cf", "size": 9, "opacity": 0.8}
+_STAR = {"color": _ACCENT, "size": 15, "symbol": "star"}
 _OUTLINE = {"color": _GREY, "width": 1}
-_WORST_SIZE, _BEST_SIZE = 9.0, 22.0
-_LONGEST_TEXT = 40
-# Symbol and colour of the trials that have no usable value.
+# Of trials that have no usable value.
 _MARKS = {
-    "infeasible": ("x", "#d64550"),
-    "pruned": ("triangle-down", "#b08a1e"),
-    "failed": ("cross", "#a05fc0"),
-    "not finite": ("hexagon", "#d64550"),
-    "running": ("circle-open", _GREY),
+    "infeasible": {"color": "#d64550", "size": 10, "symbol": "x"},
+    "pruned": {"color": "#b08a1e", "size": 10, "symbol": "triangle-down"},
+    "failed": {"color": "#a05fc0", "size": 10, "symbol": "cross"},
+    "not finite": {"color": "#d64550", "size": 10, "symbol": "hexagon"},
+    "running": {"color": _GREY, "size": 10, "symbol": "circle-open"},
 }
 
 
@@ -54,126 +55,65 @@ def history(study: Study) -> go.Figure:
     numbers = [t.number for t in valued]
     values = np.array([t.value for t in valued], dtype=float)
     best_of = np.maximum if study.direction == StudyDirection.MAXIMIZE else np.minimum
+    ends = [-0.5, trials[-1].number + 0.5]
     figure = go.Figure()
     figure.add_scatter(
-        x=numbers,
-        y=best_of.accumulate(values),
-        name="best so far",
-        mode="lines",
-        line={"color": _ORANGE, "shape": "hv"},
-        hoverinfo="skip",
+        **_line("best so far", numbers, best_of.accumulate(values)),
+        line={"color": _ACCENT, "shape": "hv"},
     )
-    if valued[0].number == 0:
+    if numbers[0] == 0:
         figure.add_scatter(
-            x=[-0.5, trials[-1].number + 0.5],
-            y=[values[0]] * 2,
-            name="usual setting (trial 0)",
-            mode="lines",
+            **_line("usual setting (trial 0)", ends, [values[0]] * 2),
             line={"color": _GREY, "dash": "dash"},
-            hoverinfo="skip",
         )
-    figure.add_scatter(
-        x=numbers,
-        y=values,
-        name="completed",
-        mode="markers",
-        marker={"color": _BLUE, "size": 9},
-        hovertext=[_hover(t) for t in valued],
-        hoverinfo="text",
-    )
+    figure.add_scatter(**_points("completed", valued, numbers, values), marker=_DOT)
     for name, marked in _by_mark(trials).items():
-        figure.add_scatter(
-            x=[t.number for t in marked],
-            y=[0.03] * len(marked),
-            yaxis="y2",
-            **_mark(name, marked),
-        )
+        # At the lower edge, whatever the values of the others.
+        x, y = [t.number for t in marked], [0.03] * len(marked)
+        figure.add_scatter(**_points(name, marked, x, y), marker=_MARKS[name], yaxis="y2")
     _dress(figure)
     figure.update_layout(
-        xaxis={"title": {"text": "trial"}, "rangemode": "nonnegative"},
-        yaxis_title_text=_value_name(study),
-        # Trials without a value stand at the lower edge, whatever the values of the others.
+        xaxis={"title": {"text": "trial"}, "range": ends},
+        yaxis={"title": {"text": _value_name(study)}},
         yaxis2={"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True},
     )
+    if ends[1] < 10:
+        figure.update_xaxes(dtick=1)
     return figure
 
 
 def search_path(study: Study) -> go.Figure:
     """The trials in the plane of balance and one more numeric hyper-parameter, in their order.
 
-    Other studies: the plane of the first two. The colour is the value, the size of a mark the
-    batch size.
+    In studies without a balance the plane of the first two. The colour is the value, where the
+    worst tenth of the trials have the last colour; the size of a mark is the batch size.
     """
     trials = _begun(study)
-    axes = _axes(trials)
-    plane = sorted(
-        (a for a in axes if a.numeric), key=lambda a: (a.name != "balance", a.name == "batch_size")
-    )[:2]
+    axes = axes_of(trials)
+    numeric = [axis for axis in axes if axis.numeric]
+    plane = sorted(numeric, key=lambda a: (a.name != "balance", a.name == "batch_size"))[:2]
     if len(plane) < 2:
         return _nothing("A path needs two numeric hyper-parameters that are searched.")
     x, y = plane
-    on_plane = [t for t in trials if x.name in t.params and y.name in t.params]
-    valued = _valued(on_plane)
+    trials = [t for t in trials if x.name in t.params and y.name in t.params]
+    valued = _valued(trials)
     if not valued:
         return _nothing("No trial has a value yet.")
-    sizes = next((a for a in axes if a.name == "batch_size" and a not in plane), None)
+    size = next((a for a in axes if a.name == "batch_size" and a not in plane), None)
     figure = go.Figure()
-    figure.add_scatter(
-        x=[x.position(t) for t in valued],
-        y=[y.position(t) for t in valued],
-        name="completed",
-        mode="lines+markers",
-        line={"color": _GRID, "width": 1.5},
-        marker={
-            "color": [t.value for t in valued],
-            "coloraxis": "coloraxis",
-            "size": [_size(t, sizes) for t in valued],
-            "opacity": 1,
-            "line": _OUTLINE,
-        },
-        showlegend=False,
-        hovertext=[_hover(t) for t in valued],
-        hoverinfo="text",
-    )
-    for name, marked in _by_mark(on_plane).items():
+    _add_path(figure, valued, x, y, size)
+    for name, marked in _by_mark(trials).items():
         figure.add_scatter(
-            x=[x.position(t) for t in marked],
-            y=[y.position(t) for t in marked],
-            **_mark(name, marked),
+            **_points(name, marked, x.positions(marked), y.positions(marked)), marker=_MARKS[name]
         )
-    for name, symbol, trial in (
-        ("start", "square-open", valued[0]),
-        ("best", "star-open", _best(valued, study.direction)),
-    ):
+    best = _best(valued, study.direction)
+    for name, symbol, trial in ("start", "square-open", valued[0]), ("best", "star-open", best):
+        ring = {"symbol": symbol, "size": 26, "color": _ACCENT, "line": {"width": 2}}
         figure.add_scatter(
-            x=[x.position(trial)],
-            y=[y.position(trial)],
-            name=name,
-            mode="markers",
-            marker={
-                "symbol": symbol,
-                "color": _ORANGE,
-                "size": _size(trial, sizes) + 10,
-                "line_width": 2,
-            },
-            hoverinfo="skip",
+            **_points(name, [trial], x.positions([trial]), y.positions([trial])), marker=ring
         )
-    if sizes is not None:
-        _add_size_legend(figure, valued, sizes)
     _dress(figure)
-    figure.update_layout(
-        xaxis=x.layout(),
-        yaxis=y.layout(),
-        coloraxis={
-            "colorscale": "Viridis",
-            "reversescale": study.direction == StudyDirection.MINIMIZE,
-            "colorbar": {
-                "title": {"text": _value_name(study)},
-                "thickness": 12,
-                "outlinewidth": 0,
-            },
-        },
-    )
+    figure.update_layout(xaxis=x.layout(), yaxis=y.layout(), coloraxis=_color_axis(study, valued))
     return figure
 
 
@@ -181,139 +121,37 @@ def slices(study: Study) -> go.Figure:
     """The value against each searched hyper-parameter."""
     trials = _begun(study)
     valued = _valued(trials)
-    axes = _axes(valued)
+    if not valued:
+        return _nothing("No trial has a value yet.")
+    axes = axes_of(trials)
     if not axes:
-        searched = "No hyper-parameter is searched." if valued else "No trial has a value yet."
-        return _nothing(searched)
-    best = _best(valued, study.direction)
-    n_columns = min(2, len(axes))
-    n_rows = math.ceil(len(axes) / n_columns)
+        return _nothing("No hyper-parameter is searched.")
+    n_rows = math.ceil(len(axes) / 2)
     figure = make_subplots(
         n_rows,
-        n_columns,
+        min(2, len(axes)),
         shared_yaxes=True,
         horizontal_spacing=0.06,
         vertical_spacing=0.28 / n_rows,
     )
+    best = _best(valued, study.direction)
     for i, axis in enumerate(axes):
-        row, column = divmod(i, n_columns)
-        place = {"row": row + 1, "col": column + 1}
-        having = [t for t in valued if axis.name in t.params]
-        figure.add_scatter(
-            x=[axis.position(t) for t in having],
-            y=[t.value for t in having],
-            name="completed",
-            mode="markers",
-            marker={"color": _BLUE, "size": 9, "opacity": 0.75},
-            showlegend=i == 0,
-            legendgroup="completed",
-            hovertext=[_hover(t) for t in having],
-            hoverinfo="text",
-            **place,
-        )
-        if axis.name in best.params:
+        place = {"row": i // 2 + 1, "col": i % 2 + 1}
+        for name, marker, shown in ("completed", _DOT, valued), ("best", _STAR, [best]):
+            having = [t for t in shown if axis.name in t.params]
             figure.add_scatter(
-                x=[axis.position(best)],
-                y=[best.value],
-                name="best",
-                mode="markers",
-                marker={"symbol": "star", "color": _ORANGE, "size": 15},
+                **_points(name, having, axis.positions(having), [t.value for t in having]),
+                marker=marker,
+                legendgroup=name,
                 showlegend=i == 0,
-                legendgroup="best",
-                hovertext=[_hover(best)],
-                hoverinfo="text",
                 **place,
             )
         figure.update_xaxes(axis.layout(), **place)
-        if column == 0:
+        if i % 2 == 0:
             figure.update_yaxes({"title": {"text": _value_name(study)}}, **place)
     _dress(figure)
     figure.update_layout(height=100 + 260 * n_rows)
     return figure
-
-
-@dataclass(frozen=True)
-class _Axis:
-    """A hyper-parameter as an axis: a range of numbers, or categories side by side.
-
-    Attributes:
-        name:
-            The hyper-parameter.
-        low, high, log:
-            The range searched; of categories, of their positions.
-        categories:
-            Position and value of each, by its representation, so that 1, ``"1"`` and
-            :obj:`True` are three.
-    """
-
-    name: str
-    low: float
-    high: float
-    log: bool
-    categories: dict[str, tuple[int, Any]] | None
-
-    @classmethod
-    def of(cls, name: str, found: Sequence[tuple[BaseDistribution, Any]]) -> _Axis:
-        """The axis that holds everything: a range may change from trial to trial."""
-        if any(isinstance(d, CategoricalDistribution) for d, _ in found):
-            choices = {repr(c): c for d, v in found for c in getattr(d, "choices", (v,))}
-            categories = {key: (i, c) for i, (key, c) in enumerate(choices.items())}
-            return cls(name, 0, len(categories) - 1, False, categories)
-        ranges: list[Any] = [d for d, _ in found]
-        low, high = min(d.low for d in ranges), max(d.high for d in ranges)
-        return cls(name, low, high, all(d.log for d in ranges), None)
-
-    @property
-    def numeric(self) -> bool:
-        """Whether it is a range, or categories that are increasing numbers."""
-        if self.categories is None:
-            return True
-        values = [v for _, v in self.categories.values()]
-        if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
-            return False
-        return all(a < b for a, b in zip(values, values[1:]))
-
-    def position(self, trial: FrozenTrial) -> float:
-        value = trial.params[self.name]
-        return value if self.categories is None else self.categories[repr(value)][0]
-
-    def share(self, trial: FrozenTrial) -> float:
-        """How far along the axis a trial is, from 0 to 1."""
-        low, high, at = self.low, self.high, self.position(trial)
-        if self.log:
-            low, high, at = math.log(low), math.log(high), math.log(at)
-        return (at - low) / (high - low)
-
-    def layout(self) -> dict[str, Any]:
-        title = {"text": _text(self.name)}
-        if self.categories is not None:
-            texts = [_text(v) for _, v in self.categories.values()]
-            return {
-                "title": title,
-                "range": [-0.5, self.high + 0.5],
-                "tickvals": list(range(len(texts))),
-                "ticktext": texts,
-            }
-        low, high = self.low, self.high
-        if self.log:
-            low, high = math.log10(low), math.log10(high)
-        margin = 0.05 * (high - low)
-        return {
-            "title": title,
-            "type": "log" if self.log else "linear",
-            "range": [low - margin, high + margin],
-            "exponentformat": "power",
-        }
-
-
-def _axes(trials: Sequence[FrozenTrial]) -> list[_Axis]:
-    """The searched hyper-parameters, in the order in which trials have them."""
-    found: dict[str, list[tuple[BaseDistribution, Any]]] = {}
-    for trial in trials:
-        for name, value in trial.params.items():
-            found.setdefault(name, []).append((trial.distributions[name], value))
-    axes = [_Axis.of(name, pairs) for name, pairs in found.items()]
-    return [axis for axis in axes if axis.low < axis.high]
 
 
 def _begun(study: Study) -> list[FrozenTrial]:
@@ -339,35 +177,66 @@ def _by_mark(trials: Sequence[FrozenTrial]) -> dict[str, list[FrozenTrial]]:
     return {name: found for name, found in marked.items() if found}
 
 
-def _mark(name: str, trials: Sequence[FrozenTrial]) -> dict[str, Any]:
-    symbol, color = _MARKS[name]
+def _points(
+    name: str, trials: Sequence[FrozenTrial], x: Iterable[float | None], y: Iterable[float | None]
+) -> dict[str, Any]:
     return {
         "name": name,
+        "x": list(x),
+        "y": list(y),
         "mode": "markers",
-        "marker": {"symbol": symbol, "color": color, "size": 10},
-        "cliponaxis": False,
         "hovertext": [_hover(t) for t in trials],
         "hoverinfo": "text",
     }
 
 
-def _size(trial: FrozenTrial, sizes: _Axis | None) -> float:
-    if sizes is None or sizes.name not in trial.params:
-        return (_WORST_SIZE + _BEST_SIZE) / 2
-    return _WORST_SIZE + (_BEST_SIZE - _WORST_SIZE) * sizes.share(trial)
+def _line(name: str, x: Iterable[float], y: Iterable[float]) -> dict[str, Any]:
+    return {"name": name, "x": list(x), "y": list(y), "mode": "lines", "hoverinfo": "skip"}
 
 
-def _add_size_legend(figure: go.Figure, trials: Sequence[FrozenTrial], sizes: _Axis) -> None:
-    having = [t for t in trials if sizes.name in t.params]
-    shown = {t.params[sizes.name]: t for t in sorted(having, key=sizes.position)}
-    for value, trial in shown.items():
+def _add_path(
+    figure: go.Figure, trials: Sequence[FrozenTrial], x: Axis, y: Axis, size: Axis | None
+) -> None:
+    """The trials as a line with marks, and a legend of their sizes."""
+
+    def size_of(trial: FrozenTrial) -> float:
+        share = size.share(trial) if size is not None and size.name in trial.params else 0.5
+        return _SMALLEST + (_LARGEST - _SMALLEST) * share
+
+    xs, ys = x.positions(trials), y.positions(trials)
+    figure.add_scatter(**_line("path", xs, ys), line=_OUTLINE, opacity=0.6, showlegend=False)
+    figure.add_scatter(
+        **_points("completed", trials, xs, ys),
+        marker={
+            "color": [t.value for t in trials],
+            "coloraxis": "coloraxis",
+            "size": list(map(size_of, trials)),
+            "opacity": 1,
+            "line": _OUTLINE,
+        },
+        showlegend=False,
+    )
+    if size is None:
+        return
+    having = sorted((t for t in trials if size.name in t.params), key=size.share)
+    for value, trial in {t.params[size.name]: t for t in having}.items():
         figure.add_scatter(
-            x=[None],
-            y=[None],
-            name=f"{_text(sizes.name)} {_text(value)}",
-            mode="markers",
-            marker={"color": _GRID, "size": _size(trial, sizes), "line": _OUTLINE},
+            **_points(f"{text_label(size.name)} {text_label(value)}", [], [None], [None]),
+            marker={"color": _PALE, "size": size_of(trial), "line": _OUTLINE},
         )
+
+
+def _color_axis(study: Study, valued: Sequence[FrozenTrial]) -> dict[str, Any]:
+    """Brighter is better. A few very bad trials do not use up the colours."""
+    maximize = study.direction == StudyDirection.MAXIMIZE
+    values = [t.value for t in valued if t.value is not None]
+    low, high = np.quantile(values, (0.1, 1.0) if maximize else (0.0, 0.9))
+    return {
+        "colorscale": "Viridis",
+        "reversescale": not maximize,
+        "colorbar": {"title": {"text": _value_name(study)}, "thickness": 12, "outlinewidth": 0},
+        **({"cmin": float(low), "cmax": float(high)} if low < high else {}),
+    }
 
 
 def _dress(figure: go.Figure) -> None:
@@ -381,8 +250,8 @@ def _dress(figure: go.Figure) -> None:
         height=420,
         hoverlabel={"align": "left"},
     )
-    figure.update_xaxes(gridcolor=_GRID, zeroline=False, automargin=True)
-    figure.update_yaxes(gridcolor=_GRID, zeroline=False, automargin=True)
+    figure.update_xaxes(gridcolor=_PALE, zeroline=False, automargin=True)
+    figure.update_yaxes(gridcolor=_PALE, zeroline=False, automargin=True)
 
 
 def _nothing(message: str) -> go.Figure:
@@ -394,18 +263,11 @@ def _nothing(message: str) -> go.Figure:
 
 
 def _value_name(study: Study) -> str:
-    return "value" if study.metric_names is None else _text(study.metric_names[0])
+    return "value" if study.metric_names is None else text_label(study.metric_names[0])
 
 
 def _hover(trial: FrozenTrial) -> str:
     known = outcome(trial)
     result = label(trial.value) if known == "completed" else known
-    params = [f"{_text(name)} {_text(value)}" for name, value in trial.params.items()]
+    params = [f"{text_label(name)} {text_label(value)}" for name, value in trial.params.items()]
     return "<br>".join([f"<b>trial {trial.number}: {result}</b>", *params])
-
-
-def _text(value: Any) -> str:
-    text = label(value)
-    if len(text) > _LONGEST_TEXT:
-        text = text[: _LONGEST_TEXT - 1] + "…"
-    return escape(text)

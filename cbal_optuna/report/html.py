@@ -25,6 +25,7 @@ from cbal_optuna.report.figures import slices
 from cbal_optuna.report.words import described
 from cbal_optuna.report.words import label
 from cbal_optuna.report.words import METRIC_NAMES
+from cbal_optuna.report.words import near_values
 from cbal_optuna.report.words import number_of_trials
 from cbal_optuna.report.words import outcome
 from cbal_optuna.report.words import trial_result
@@ -41,6 +42,21 @@ from cbal_optuna.summary import Summary
 _NOT_IN_TABLE = {"map_at_r", "recall_at_2", "recall_at_4", "recall_at_8", "seconds", "seed"}
 _REASONS = ("infeasible", "failure")
 
+_FIGURES = (
+    ("History", history, "Trials without a usable value stand at the lower edge."),
+    (
+        "Search path",
+        search_path,
+        "The trials in their order. The colour is the value, brighter is better, and the worst "
+        "tenth share one colour; the size is the batch size, if that is searched.",
+    ),
+    (
+        "Each hyper-parameter",
+        slices,
+        "The other hyper-parameters differ between the points: only the best value at a place "
+        "tells what this hyper-parameter can do there.",
+    ),
+)
 # Nothing may be loaded, so that nothing can be.
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
@@ -59,15 +75,16 @@ h2 { margin: 2.5rem 0 0.5rem; font-size: 1.2rem; }
 h3 { margin: 1.5rem 0 0; font-size: 1rem; }
 p { margin: 0.5rem 0; max-width: 46rem; overflow-wrap: anywhere; }
 .soft { color: var(--soft); }
-.headline { font-size: 1.2rem; font-weight: 600; }
+.headline { font-size: 1.15rem; font-weight: 600; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.3rem 0.8rem 0.3rem 0; border-bottom: 1px solid var(--line); text-align: left;
   vertical-align: top; }
-td { overflow-wrap: anywhere; min-width: 3.5rem; max-width: 32rem; }
+td { overflow-wrap: break-word; max-width: 32rem; }
 th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
 td.number { text-align: right; white-space: nowrap; }
 .sortable th { padding: 0; }
+.sortable td:last-child { min-width: 16rem; }
 .sortable button { all: unset; cursor: pointer; padding: 0.3rem 0.8rem 0.3rem 0; }
 .sortable button:focus-visible { outline: 2px solid; }
 [aria-sort=ascending] button::after { content: " ▲"; }
@@ -75,7 +92,15 @@ td.number { text-align: right; white-space: nowrap; }
 pre { padding: 0.7rem; background: var(--fill); white-space: pre-wrap; overflow-wrap: anywhere;
   user-select: all; }
 figure { margin: 0; break-inside: avoid; }
-@media print { .modebar-container { display: none; } .scroll { overflow: visible; } }
+@media (max-width: 30rem) { table { font-size: 0.85rem; } }
+@media print {
+  h2, p { break-after: avoid; }
+  tr { break-inside: avoid; }
+  .scroll { overflow: visible; }
+  .sortable { font-size: 0.55rem; }
+  .sortable td, .sortable button { padding: 0.1rem 0.25rem 0.1rem 0; white-space: normal; }
+  .sortable td:last-child { min-width: 6rem; }
+}
 """
 _SORT = """
 for (const button of document.querySelectorAll(".sortable button")) {
@@ -135,6 +160,8 @@ def write_report(
 
 def _page(study: Study, comparisons: Sequence[SettingComparison]) -> str:
     figures = _figures(study)
+    # What the test classes say comes before what validation classes say.
+    comparisons = sorted(comparisons, key=lambda c: c.classes != "test")
     trials = study.get_trials(deepcopy=False)
     try:
         summary = summarize(study)
@@ -174,12 +201,11 @@ def _result(
     summary: Summary | None,
     comparisons: Sequence[SettingComparison],
 ) -> str:
-    # What the test classes say comes before what validation classes say.
-    sentences = [verdict(c) for c in sorted(comparisons, key=lambda c: c.classes != "test")]
+    sentences = [verdict(c) for c in comparisons]
     if summary is None:
         sentences.append("No trial has a feasible value yet.")
     else:
-        sentences.append(trial_result(summary, trials, study.direction))
+        sentences += trial_result(summary, trials, study.direction)
         if not comparisons:
             sentences.append("Training both settings again with fresh seeds tells gain from luck.")
     now = datetime.now(timezone.utc)
@@ -202,20 +228,20 @@ def _setting(summary: Summary) -> str:
 
 
 def _near_optimal(summary: Summary, trials: Sequence[FrozenTrial]) -> str:
-    best = summary.best
+    best, share = summary.best, f"{100 * NEAR_OPTIMAL:g} %"
     completed = [t for t in trials if outcome(t) == "completed"]
     rows = [
         [
             near.name,
             best.params[near.name],
-            near.values,
+            near_values(near, best.distributions[near.name]),
             tried_outside(near, best.distributions[near.name], completed),
         ]
         for near in summary.near_optimal
     ]
-    header = ["", "best", f"trials within {NEAR_OPTIMAL:.0%} of the best", "tried outside"]
+    header = ["", "best", f"trials within {share} of the best", "tried outside"]
     return f"""<h2>How precisely each must be set</h2>
-<p>The values that trials within {NEAR_OPTIMAL:.0%} of the best one had, and the nearest values
+<p>The values that trials within {share} of the best one had, and the nearest values
 tried outside of them. These are single trials, noise included.</p>
 {_table(header, rows)}"""
 
@@ -240,26 +266,22 @@ which no trial has used. The difference is paired by seed.</p>
 def _interval(interval: Interval) -> str:
     if math.isinf(interval.half_width):
         return f"{interval.mean:.4f}"
-    return f"{interval.mean:.4f} ± {interval.half_width:.4f}"
+    return f"{interval.mean:.4f}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{interval.half_width:.4f}"
 
 
 def _figures(study: Study) -> str:
-    shown = (
-        ("History", history(study)),
-        ("Search path", search_path(study)),
-        ("Each hyper-parameter", slices(study)),
-    )
     parts = []
-    for i, (title, figure) in enumerate(shown):
+    for i, (title, figure_of, caption) in enumerate(_FIGURES):
+        figure = figure_of(study)
         html = figure.to_html(
             full_html=False,
             # The library once, with the first figure.
             include_plotlyjs=i == 0,
-            config={"responsive": True, "displaylogo": False},
+            config={"responsive": True, "displayModeBar": False},
             div_id=f"figure-{i}",
             default_height=f"{figure.layout.height}px",
         )
-        parts.append(f"<h2>{title}</h2>\n<figure>{html}</figure>\n")
+        parts.append(f"<h2>{title}</h2>\n<p>{caption}</p>\n<figure>{html}</figure>\n")
     return "".join(parts)
 
 
@@ -294,12 +316,12 @@ def _attributes(study: Study) -> str:
     return f"<h2>Study</h2>\n{_table(['attribute', 'value'], rows)}" if rows else ""
 
 
-def _flat(attributes: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(attributes: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     for name, value in attributes.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", described(value)
+            yield f"{prefix}{name}", label(described(value))
 
 
 def _table(header: Iterable[str], rows: Iterable[Sequence[Any]], *, sortable: bool = False) -> str:

@@ -81,47 +81,46 @@ def verdict(comparison: SettingComparison) -> str:
     where = f"on {comparison.classes} classes"
     difference = comparison.difference(metric)
     n_seeds = len(comparison.seeds)
+    change = f"{name} changes by {difference.mean:+.4f}"
     if n_seeds < 2:
-        return (
-            f"No gain is shown {where}: the best setting differs from the usual one by "
-            f"{difference.mean:+.4f} in {name}, but one seed gives no interval."
-        )
+        return f"No gain is shown {where}: {change}, but one seed gives no interval."
     low, high = difference.mean - difference.half_width, difference.mean + difference.half_width
-    interval = f"(95 % interval {low:+.4f} to {high:+.4f}, {n_seeds} fresh seeds)"
+    interval = f"95 % interval {low:+.4f} to {high:+.4f}, {n_seeds} fresh seeds"
     if not difference.excludes_zero:
-        return (
-            f"No gain is shown {where}: the best setting differs from the usual one by "
-            f"{difference.mean:+.4f} in {name} {interval}, and that interval contains zero."
-        )
-    return (
-        f"The best setting is {'better' if difference.mean > 0 else 'worse'} than the usual one "
-        f"{where}: by {abs(difference.mean):.4f} in {name} {interval}."
-    )
+        return f"No gain is shown {where}: {change}, which may be noise ({interval})."
+    word = "better" if difference.mean > 0 else "worse"
+    return f"The best setting is {word} than the usual one {where}: {change} ({interval})."
 
 
 def trial_result(
     summary: Summary, trials: Sequence[FrozenTrial], direction: StudyDirection
-) -> str:
+) -> list[str]:
     """What single trials say of the best and the usual setting, and that noise is in it."""
     best, usual = summary.best, summary.usual
-    lower = " Lower values are better." if direction == StudyDirection.MINIMIZE else ""
+    lower = ["Lower values are better."] * (direction == StudyDirection.MINIMIZE)
     if usual is None or outcome(usual) != "completed":
-        return (
-            f"The best setting has {label(best.value)} (trial {best.number}). The usual setting "
-            f"(trial 0) has no value to compare it with.{lower}"
-        )
+        return [
+            f"The best setting has {label(best.value)} (trial {best.number}).",
+            "The usual setting (trial 0) has no value to compare it with.",
+            *lower,
+        ]
     if best.number == usual.number:
-        return (
-            f"No trial is better than the usual setting (trial 0), which has {label(best.value)}."
-            f"{lower}"
-        )
+        return ["No trial is better than the usual setting (trial 0).", *lower]
     better = "better" if summary.gain is None else f"{100 * summary.gain:.3g} % better"
     n_valued = sum(outcome(t) == "completed" for t in trials)
-    return (
-        f"As the trials have it, the best setting is {better} than the usual one: "
-        f"{label(best.value)} (trial {best.number}) instead of {label(usual.value)} (trial 0). "
-        f"Noise is included: the best of {n_valued} trials looks better than it is.{lower}"
-    )
+    return [
+        f"As the trials have it, noise included, the best setting is {better} than the usual one.",
+        f"It has {label(best.value)} (trial {best.number}), the usual one {label(usual.value)} "
+        f"(trial 0). The best of {n_valued} noisy trials looks better than it is.",
+        *lower,
+    ]
+
+
+def near_values(near: NearOptimal, distribution: BaseDistribution) -> str:
+    """From the lowest to the highest; categories one by one."""
+    if isinstance(distribution, CategoricalDistribution):
+        return label(near.values)
+    return " to ".join(dict.fromkeys(map(label, (near.values[0], near.values[-1]))))
 
 
 def tried_outside(

@@ -17,6 +17,7 @@ from collections.abc import Collection
 from collections.abc import Generator
 from collections.abc import Iterable
 from dataclasses import dataclass
+import itertools
 import math
 
 import numpy as np
@@ -36,8 +37,9 @@ _SHRINK_STUCK = 0.4
 _MAX_NOMINAL_LEVELS = 6
 # Below this share of the gap between two levels, a step can no longer tell them apart.
 _LEVEL_SHARE = 0.3
-# Known answers in a row after which a replay is taken to go round in circles.
-_MAX_KNOWN_ANSWERS = 10_000
+# A replay that has asked for known points again this often is taken to go round in circles.
+_MAX_REPEATS = 2_000
+_MAX_DRAWS = 100
 
 Descent = Generator[Point, float, None]
 
@@ -107,8 +109,8 @@ class History:
 
     @property
     def lowest(self) -> float:
-        """The lowest finite value, 0 without one."""
-        return min((v for v in self._values.values() if math.isfinite(v)), default=0.0)
+        """The lowest finite value, minus infinity without one."""
+        return min((v for v in self._values.values() if math.isfinite(v)), default=-math.inf)
 
     @property
     def best(self) -> Point:
@@ -128,18 +130,18 @@ class _Incumbent:
         self._coming = iter(history.points)
         self._next = next(self._coming, None)
         self._last_replayed = -1
-        self._best: tuple[Point, float] | None = None
+        self._best: tuple[Point, float] = ((), -math.inf)
 
     def replayed(self, point: Point) -> None:
         self._last_replayed = max(self._last_replayed, self._history.number(point))
 
-    def better_than(self, value: float) -> tuple[Point, float] | None:
+    def best(self) -> tuple[Point, float]:
         while self._next is not None and self._history.number(self._next) <= self._last_replayed:
             known = self._history.value(self._next)
-            if self._best is None or known > self._best[1]:
+            if known > self._best[1]:
                 self._best = (self._next, known)
             self._next = next(self._coming, None)
-        return self._best if self._best is not None and self._best[1] > value else None
+        return self._best
 
 
 def next_point(
@@ -161,14 +163,12 @@ def next_point(
         A point that is neither in the history nor pending, while there is one; the best point of
         the history, to be evaluated again, when the whole space has been.
     """
-    taken = len(set(history.points).union(pending))
-    if len(history) and taken >= space.size:
-        return history.best
+    taken = set(history.points).union(pending)
     incumbent = _Incumbent(history)
     descent = _descents(space, options, incumbent)
     guess = history.lowest
     request = next(descent)
-    for _ in range(_MAX_KNOWN_ANSWERS):
+    for _ in range(len(taken) + _MAX_REPEATS if len(taken) < space.size else 0):
         if request in history:
             incumbent.replayed(request)
             request = descent.send(history.value(request))
@@ -176,33 +176,42 @@ def next_point(
             request = descent.send(guess)
         else:
             return request
-    return _random_point(space, np.random.default_rng([options.seed, len(history), taken]))
+    rng = np.random.default_rng([options.seed, len(history), len(taken)])
+    draws = (_random_point(space, rng) for _ in range(_MAX_DRAWS))
+    free = (p for p in itertools.chain(draws, space.points()) if p not in taken)
+    return next(free, history.best if len(history) else options.start)
 
 
 def _descents(space: Space, options: DescentOptions, incumbent: _Incumbent) -> Descent:
     """One descent after the other: from the start, then from random points."""
     start, n = options.start, 0
     while True:
-        yield from _descent(space, options, incumbent if n == 0 else None, start, n)
+        yield from _descent(space, options, incumbent, start, n)
         n += 1
         start = _random_point(space, np.random.default_rng([options.seed, n]))
 
 
 def _descent(
-    space: Space, options: DescentOptions, incumbent: _Incumbent | None, start: Point, n: int
+    space: Space, options: DescentOptions, incumbent: _Incumbent, start: Point, n: int
 ) -> Descent:
     """Cycles of line searches along the axes until every step is below the tolerance."""
     rng = np.random.default_rng([options.seed, n, 1])
     steps = [options.initial_step] * len(space.axes)
+    # A later descent is not to go back to where an earlier one ended.
+    floor = incumbent.best()[1] if n else -math.inf
     point, value = start, (yield start)
-    while not all(_at_rest(a, p, s, options) for a, p, s in zip(space.axes, point, steps)):
-        before = point
+    while True:
+        before, at_rest = point, True
         for j in options.order:
-            if incumbent is not None:
-                point, value = incumbent.better_than(value) or (point, value)
+            if incumbent.best()[1] > max(value, floor):
+                left, (point, value) = point, incumbent.best()
+                steps = [
+                    max(s, min(options.initial_step, abs(p - q)))
+                    for s, p, q in zip(steps, left, point)
+                ]
             if _at_rest(space.axes[j], point[j], steps[j], options):
                 continue
-            searched = point
+            searched, at_rest = point, False
             if space.axes[j].nominal:
                 point, value = yield from _try_levels(space, j, point, value, rng)
             else:
@@ -211,16 +220,21 @@ def _descent(
             steps[j] = min(
                 options.initial_step, max(_SHRINK_MOVED * moved, _SHRINK_STUCK * steps[j])
             )
+        if at_rest or value == -math.inf:
+            return
         point, value = yield from _pattern_move(space, before, point, value, options)
 
 
 def _at_rest(axis: Axis, position: float, step: float, options: DescentOptions) -> bool:
     if axis.n_levels is None:
         return step < options.tolerance
+    # However far apart its levels are, an axis is searched until it has twice not moved.
+    stuck = _SHRINK_STUCK * options.initial_step
     if axis.nominal:
-        return step < _SHRINK_STUCK * options.initial_step
+        return step < stuck
     gaps = (abs(axis.neighbour(position, side) - position) for side in (-1.0, 1.0))
-    return step < max(options.tolerance, _LEVEL_SHARE * min(g for g in gaps if g > 0.0))
+    gap = min((g for g in gaps if g > 0.0), default=0.0)
+    return step < min(stuck, max(options.tolerance, _LEVEL_SHARE * gap))
 
 
 def _search_axis(

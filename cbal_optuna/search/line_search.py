@@ -101,11 +101,11 @@ def _expand(
 
 def _refinement(known: dict[float, float], resolution: float) -> float | None:
     """The vertex of the parabola through the best position and its neighbours, else a golden
-    section."""
+    section; :obj:`None` where there is nothing to refine."""
     positions = sorted(known)
     best = _best(known)
     i = positions.index(best)
-    if len(positions) < 2:
+    if len(positions) < 2 or known[best] == -math.inf:
         return None
     if i in (0, len(positions) - 1):
         neighbour = positions[1] if i == 0 else positions[-2]

@@ -8,9 +8,12 @@ but no neighbours.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+import itertools
 import math
 from typing import Any
 
@@ -42,12 +45,12 @@ class Axis:
     name: str
     distribution: BaseDistribution
 
-    @property
+    @cached_property
     def nominal(self) -> bool:
         d = self.distribution
         return isinstance(d, CategoricalDistribution) and not _increasing(d.choices)
 
-    @property
+    @cached_property
     def n_levels(self) -> int | None:
         """The number of values, or :obj:`None` where they are a continuum."""
         d = self.distribution
@@ -67,12 +70,12 @@ class Axis:
         assert isinstance(d, (FloatDistribution, IntDistribution))
         if d.log:
             value = math.exp(_mix(math.log(d.low), math.log(d.high), position))
-        else:
+            value = value if d.step is None else round(value)
+        elif self.n_levels is None:
             value = _mix(d.low, d.high, position)
-        if d.step is not None:
-            value = d.low + d.step * round((value - d.low) / d.step)
-        value = min(max(value, d.low), d.high)
-        return int(value) if isinstance(d, IntDistribution) else float(value)
+        else:
+            value = d.low + d.step * round(position * (self.n_levels - 1))
+        return min(max(value, d.low), d.high)
 
     def encode(self, value: Any) -> float:
         """The position of a value; outside [0, 1] if the distribution does not contain it."""
@@ -81,9 +84,9 @@ class Axis:
             return round(float(d.to_internal_repr(value)) / (len(d.choices) - 1), _DECIMALS)
         assert isinstance(d, (FloatDistribution, IntDistribution))
         if not d.log:
-            position = (value - d.low) / (d.high - d.low)
+            position = _share(d.low, d.high, value)
         elif value > 0:
-            position = math.log(value / d.low) / math.log(d.high / d.low)
+            position = _share(math.log(d.low), math.log(d.high), math.log(value))
         else:
             position = -math.inf
         return round(position, _DECIMALS)
@@ -105,11 +108,25 @@ class Axis:
         end of the axis."""
         d = self.distribution
         sign = 1 if side > 0 else -1
-        if isinstance(d, CategoricalDistribution):
-            return self.snap(position + sign / (len(d.choices) - 1))
-        assert isinstance(d, (FloatDistribution, IntDistribution)) and d.step is not None
-        value = self.decode(position) + sign * d.step
-        return self.encode(min(max(value, d.low), d.high))
+        if isinstance(d, IntDistribution) and d.log:
+            return self.encode(min(max(self.decode(position) + sign, d.low), d.high))
+        assert self.n_levels is not None
+        return self.snap(position + sign / (self.n_levels - 1))
+
+    def levels(self) -> Iterator[float]:
+        """The positions of all values in increasing order; none where they are a continuum."""
+        position, above = -1.0, 0.0
+        while self.n_levels is not None and above > position:
+            yield above
+            position, above = above, self.neighbour(above, 1.0)
+
+    def at_random(self, u: float) -> float:
+        """A random position, from ``u`` uniform on [0, 1): all levels are equally likely, or, on a
+        log scale, each in proportion to its width."""
+        d = self.distribution
+        if self.n_levels is None or (isinstance(d, IntDistribution) and d.log):
+            return self.snap(u)
+        return self.snap(math.floor(u * self.n_levels) / (self.n_levels - 1))
 
 
 @dataclass(frozen=True)
@@ -132,12 +149,16 @@ class Space:
         """The number of points; infinite with a continuous axis."""
         return math.prod(axis.n_levels or math.inf for axis in self.axes)
 
+    def points(self) -> Iterator[Point]:
+        """All points, of a space whose axes all have levels; none of any other."""
+        return itertools.product(*(axis.levels() for axis in self.axes))
+
     def encode(self, params: Mapping[str, Any]) -> Point | None:
         """The point of a setting; :obj:`None` where a parameter is missing or outside its
         distribution."""
         try:
             point = tuple(axis.encode(params[axis.name]) for axis in self.axes)
-        except (KeyError, ValueError, TypeError):
+        except (KeyError, OverflowError, TypeError, ValueError):
             return None
         return self.snap(point) if all(0.0 <= p <= 1.0 for p in point) else None
 
@@ -158,3 +179,9 @@ def _increasing(choices: Sequence[Any]) -> bool:
 
 def _mix(low: float, high: float, share: float) -> float:
     return low * (1.0 - share) + high * share
+
+
+def _share(low: float, high: float, value: float) -> float:
+    if math.isinf(high - low):
+        low, high, value = low / 2.0, high / 2.0, value / 2.0
+    return (value - low) / (high - low)

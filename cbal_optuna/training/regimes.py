@@ -93,7 +93,8 @@ class EndToEnd(Regime):
         self._embedding_dim = embedding_dim
         self._augmentation = augmentation
         self._device = device
-        backbone = Backbone(options)
+        with torch.random.fork_rng(devices=[]):
+            backbone = Backbone(options)
         self._images = _decoded(dataset, backbone, cache_directory)
 
     def model(self, training_items: np.ndarray) -> nn.Module:
@@ -165,7 +166,10 @@ def _decoded(dataset: LabelledImages, backbone: Backbone, directory: Path) -> np
 def _extracted(
     dataset: LabelledImages, options: BackboneOptions, device: torch.device, directory: Path
 ) -> np.ndarray:
-    backbone = Backbone(options).eval().to(device)
+    # Random weights are the same in every process, as the cache takes them to be.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        backbone = Backbone(options).eval().to(device)
     size, interpolation = backbone.image_size, backbone.interpolation
 
     @torch.inference_mode()

@@ -1,0 +1,388 @@
+from __future__ import annotations
+
+from html.parser import HTMLParser
+import math
+from pathlib import Path
+import re
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.distributions import CategoricalDistribution
+from optuna.distributions import distribution_to_json
+from optuna.distributions import FloatDistribution
+from optuna.study import Study
+from optuna.trial import create_trial
+from optuna.trial import TrialState
+from plotly.offline import get_plotlyjs
+import pytest
+
+from cbal_optuna.report import write_report
+from cbal_optuna.retraining import SettingComparison
+
+
+ATTACK = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+PLOTLY = get_plotlyjs()
+SPACE: dict[str, BaseDistribution] = {
+    "balance": FloatDistribution(0.1, 10, log=True),
+    "temperature": FloatDistribution(0.01, 1, log=True),
+    "batch_size": CategoricalDistribution([32, 64, 128]),
+}
+START = {"balance": 1.0, "temperature": 0.1, "batch_size": 64}
+
+
+def add(
+    study: Study,
+    value: float | None,
+    params: dict[str, Any] | None = None,
+    state: TrialState = TrialState.COMPLETE,
+    **user_attrs: Any,
+) -> None:
+    params = START if params is None else params
+    distributions = {
+        name: SPACE.get(name, CategoricalDistribution([x])) for name, x in params.items()
+    }
+    study.add_trial(
+        create_trial(
+            value=value,
+            params=params,
+            distributions=distributions,
+            state=state,
+            user_attrs=user_attrs,
+        )
+    )
+
+
+def study_of(*values: float, direction: str = "maximize", name: str = "a study") -> Study:
+    """One trial for each value, each with twice the balance of the one before."""
+    study = optuna.create_study(direction=direction, study_name=name)
+    for i, value in enumerate(values):
+        add(study, value, {**START, "balance": 2.0**i})
+    return study
+
+
+def comparison(*differences: float, classes: str = "validation") -> SettingComparison:
+    usual = np.linspace(0.2, 0.21, len(differences))
+    best = usual + np.array(differences)
+    seeds = tuple(range(1000, 1000 + len(differences)))
+    return SettingComparison(
+        classes, seeds, {"map_at_r": usual, "nmi": usual}, {"map_at_r": best, "nmi": best}
+    )
+
+
+class Page(HTMLParser):
+    """A report, read back."""
+
+    def __init__(self, path: Path, study: Study, *comparisons: SettingComparison) -> None:
+        super().__init__()
+        write_report(path, study, comparisons)
+        self.source = path.read_text(encoding="utf-8")
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.tables: list[list[list[str]]] = []
+        self.text = ""
+        self.scripts: list[str] = []
+        self._open = ""
+        self.feed(self.source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._open = tag
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._open = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._open == "script":
+            self.scripts.append(data)
+        elif self._open in ("td", "th", "button"):
+            self.tables[-1][-1][-1] += data
+        elif self._open != "style":
+            self.text += data
+
+    def table(self, corner: str) -> list[list[str]]:
+        (found,) = (t for t in self.tables if corner in t[0])
+        return found
+
+    @property
+    def headline(self) -> str:
+        found = re.search(r'<p class="headline">(.*?)</p>', self.source)
+        assert found is not None
+        return found[1]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "report.html"
+
+
+def test_the_page_loads_nothing(path: Path) -> None:
+    page = Page(path, study_of(0.2, 0.3))
+    assert not [
+        attrs for _, attrs in page.tags if {"src", "href", "srcset", "data"} & attrs.keys()
+    ]
+    assert "link" not in {tag for tag, _ in page.tags}
+    own = page.source.replace(PLOTLY, "")
+    assert not re.search(r"https?:|@import|url\(", own)
+
+
+def test_plotly_is_embedded_once(path: Path) -> None:
+    assert Page(path, study_of(0.2, 0.3)).source.count(PLOTLY) == 1
+
+
+def test_the_page_has_three_figures(path: Path) -> None:
+    page = Page(path, study_of(0.2, 0.3))
+    plots = [s for s in page.scripts if "Plotly.newPlot(" in s and s != PLOTLY]
+    assert len(plots) == 3
+
+
+@pytest.mark.parametrize("place", ["study name", "name", "value", "failure", "attribute", "study"])
+def test_text_of_the_study_stays_text(path: Path, place: str) -> None:
+    plain = Page(path, study_of(0.2, 0.3, 0.1))
+    study = study_of(0.2, 0.3, name=ATTACK if place == "study name" else "a study")
+    params = {
+        **START,
+        **{"name": {ATTACK: 2.0}, "value": {"batch_size": 64, "kind": ATTACK}}.get(place, {}),
+    }
+    attrs = {"failure": {"failure": ATTACK}, "attribute": {ATTACK: ATTACK}}.get(place, {})
+    add(study, 0.4, params, **attrs)
+    if place == "study":
+        study.set_user_attr(ATTACK, {ATTACK: [ATTACK]})
+    page = Page(path, study)
+    # The parser sees the tags that a browser would see.
+    assert "img" not in {tag for tag, _ in page.tags}
+    assert sum(t == "script" for t, _ in page.tags) == sum(t == "script" for t, _ in plain.tags)
+    assert not [attrs for _, attrs in page.tags if "onerror" in attrs]
+    assert ATTACK in page.text or any(ATTACK in cell for t in page.tables for r in t for cell in r)
+
+
+def test_a_difference_whose_interval_keeps_clear_of_zero_is_the_headline(path: Path) -> None:
+    page = Page(path, study_of(0.2, 0.3), comparison(0.03, 0.031, 0.029))
+    assert page.headline == (
+        "The best setting is better than the usual one on validation classes: MAP@R changes by "
+        "+0.0300 (95 % interval +0.0275 to +0.0325, 3 fresh seeds)."
+    )
+
+
+@pytest.mark.parametrize(
+    "differences, word",
+    [((0.03, -0.02, 0.01), "may be noise"), ((0.1,), "gives no interval"), ((0.0, 0.0), "noise")],
+)
+def test_no_gain_is_shown_if_the_interval_contains_zero(
+    path: Path, differences: tuple[float, ...], word: str
+) -> None:
+    page = Page(path, study_of(0.2, 0.3), comparison(*differences))
+    assert page.headline.startswith("No gain is shown on validation classes")
+    assert word in page.headline
+    assert "is better than the usual one on" not in page.text
+
+
+def test_a_loss_is_called_one(path: Path) -> None:
+    page = Page(path, study_of(0.2, 0.3), comparison(-0.03, -0.031, -0.029))
+    assert page.headline.startswith("The best setting is worse than the usual one")
+
+
+def test_test_classes_have_the_headline(path: Path) -> None:
+    validation = comparison(0.03, 0.031, 0.029)
+    page = Page(path, study_of(0.2, 0.3), validation, comparison(0.03, -0.03, classes="test"))
+    assert page.headline.startswith("No gain is shown on test classes")
+    assert page.text.index("on test classes") < page.text.index("better than the usual one on")
+
+
+def test_without_a_comparison_the_gain_is_said_to_include_noise(path: Path) -> None:
+    page = Page(path, study_of(0.2, 0.1, 0.3))
+    assert page.headline == (
+        "As the trials have it, noise included, the best setting is 50 % better than the usual one."
+    )
+    assert "It has 0.3 (trial 2), the usual one 0.2 (trial 0)." in page.text
+
+
+def test_lower_is_better_in_a_study_to_be_minimised(path: Path) -> None:
+    page = Page(path, study_of(0.4, 0.3, 0.5, direction="minimize"))
+    assert "25 % better" in page.headline
+    assert "Lower values are better." in page.text
+
+
+def test_no_gain_is_claimed_if_the_usual_setting_is_the_best(path: Path) -> None:
+    page = Page(path, study_of(0.3, 0.2))
+    assert page.headline == "No trial is better than the usual setting (trial 0)."
+
+
+def test_no_gain_is_claimed_over_an_infeasible_usual_setting(path: Path) -> None:
+    study = study_of()
+    add(study, 0.01, infeasible="diverged")
+    add(study, 0.3, {**START, "balance": 2.0})
+    page = Page(path, study)
+    assert page.headline == "The best setting has 0.3 (trial 1)."
+    assert "has no value to compare it with" in page.text
+
+
+def test_metrics_of_both_settings_have_their_intervals(path: Path) -> None:
+    page = Page(path, study_of(0.2, 0.3), comparison(0.03, 0.03, 0.03))
+    rows = page.table("best less usual")
+    assert rows[1] == [
+        "MAP@R",
+        "0.2050\xa0±\xa00.0124",
+        "0.2350\xa0±\xa00.0124",
+        "0.0300\xa0±\xa00.0000",
+    ]
+    assert [row[0] for row in rows[1:]] == ["MAP@R", "NMI"]
+
+
+def test_one_seed_has_no_interval(path: Path) -> None:
+    rows = Page(path, study_of(0.2, 0.3), comparison(0.03)).table("best less usual")
+    assert rows[1] == ["MAP@R", "0.2000", "0.2300", "0.0300"]
+
+
+def test_the_best_setting_stands_beside_the_usual_one_and_as_a_dict(path: Path) -> None:
+    page = Page(path, study_of(0.2, 0.3))
+    assert page.table("searched")[1:] == [
+        ["balance", "1", "2", "0.1 to 10, log"],
+        ["temperature", "0.1", "0.1", "0.01 to 1, log"],
+        ["batch_size", "64", "64", "32, 64, 128"],
+        ["value", "0.2", "0.3", ""],
+    ]
+    assert "{'balance': 2.0, 'temperature': 0.1, 'batch_size': 64}" in page.text
+
+
+def test_near_optimal_values_come_with_what_was_tried_outside(path: Path) -> None:
+    study = study_of(0.2, 0.3, 0.2999)
+    add(study, 0.1, {**START, "balance": 10.0, "batch_size": 32})
+    rows = Page(path, study).table("tried outside")
+    assert rows[1:] == [
+        ["balance", "2", "2 to 4", "below: 1; above: 10"],
+        [
+            "temperature",
+            "0.1",
+            "0.1",
+            "below: nothing, it may go on; above: nothing, it may go on",
+        ],
+        ["batch_size", "64", "64", "tried: 32; never tried: 128"],
+    ]
+
+
+def test_a_near_optimal_value_at_the_end_of_its_range_is_said_to_be(path: Path) -> None:
+    study = study_of(0.2)
+    add(study, 0.3, {**START, "balance": 10.0})
+    assert Page(path, study).table("tried outside")[1][3] == "below: 1; above: the range ends"
+
+
+def test_the_table_has_a_row_for_each_trial_and_reasons(path: Path) -> None:
+    study = study_of(0.2, 0.3)
+    add(study, 0.0, infeasible="out of memory: 80 GiB")
+    add(study, None, state=TrialState.FAIL, failure="OSError: disk full")
+    add(study, None, {}, state=TrialState.RUNNING)
+    page = Page(path, study)
+    header, *rows = page.table("outcome")
+    assert header == [
+        "trial", "outcome", "value", "balance", "temperature", "batch_size", "duration", "reason"
+    ]  # fmt: skip
+    assert [row[0] for row in rows] == ["0", "1", "2", "3", "4"]
+    assert [row[1] for row in rows] == [
+        "completed",
+        "completed",
+        "infeasible",
+        "failed",
+        "running",
+    ]
+    assert [row[-1] for row in rows] == ["", "", "out of memory: 80 GiB", "OSError: disk full", ""]
+    assert "5 trials: 2 completed, 1 infeasible, 1 failed, 1 running." in page.text
+
+
+def test_every_column_of_the_trials_can_be_sorted_by_plain_numbers(path: Path) -> None:
+    page = Page(path, study_of(0.2, 1 / 3))
+    buttons = [tag for tag, _ in page.tags if tag == "button"]
+    assert len(buttons) == len(page.table("outcome")[0])
+    keys = [attrs["data-sort"] for tag, attrs in page.tags if "data-sort" in attrs]
+    assert repr(1 / 3) in keys
+    assert all(math.isfinite(float(key)) for key in keys if key is not None)
+
+
+def test_attributes_of_trials_are_columns_if_they_are_plain(path: Path) -> None:
+    study = study_of(0.2)
+    add(study, 0.3, recall_at_1=0.51234, step="balance", versions={"torch": "2"}, values=[0.3])
+    header, first, second = Page(path, study).table("outcome")
+    assert header[6:8] == ["recall_at_1", "step"]
+    assert first[6:8] == ["", ""]
+    assert second[6:8] == ["0.5123", "balance"]
+
+
+def test_the_study_is_described_with_its_ranges_in_words(path: Path) -> None:
+    study = study_of(0.2)
+    balance = distribution_to_json(SPACE["balance"])
+    study.set_user_attr("objective", {"dataset": "cub200", "space": {"balance": balance}})
+    study.set_user_attr("note", "{not JSON")
+    assert Page(path, study).table("attribute")[1:] == [
+        ["objective.dataset", "cub200"],
+        ["objective.space.balance", "0.1 to 10, log"],
+        ["note", "{not JSON"],
+    ]
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+@pytest.mark.parametrize(
+    "states", [[], [TrialState.FAIL], [TrialState.RUNNING, TrialState.WAITING]]
+)
+def test_a_study_without_a_value_makes_a_page(
+    path: Path, states: list[TrialState], direction: str
+) -> None:
+    study = study_of(direction=direction)
+    for state in states:
+        add(study, None, state=state)
+    page = Page(path, study)
+    assert page.headline == "No trial has a feasible value yet."
+    assert len(page.table("outcome")) == 1 + len(states)
+
+
+@pytest.mark.parametrize("values", [(0.2,), (0.0, 0.0), (-1.0, 1.0), (0.2, -math.inf)])
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_studies_of_few_or_odd_values_make_a_page(
+    path: Path, values: tuple[float, ...], direction: str
+) -> None:
+    assert Page(path, study_of(*values, direction=direction)).headline
+
+
+def test_a_study_under_way_makes_a_page(path: Path) -> None:
+    study = study_of()
+
+    def objective(trial: optuna.Trial) -> float:
+        value = trial.suggest_float("x", 0, 1)
+        page = Page(path, study)
+        assert "1 running" in page.text
+        return value
+
+    study.optimize(objective, n_trials=3)
+    assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 3
+
+
+def test_a_failed_report_leaves_the_old_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.write_text("old")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_report(path, study_of(0.2))
+    assert path.read_text() == "old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_several_objectives_are_refused_and_leave_the_old_report(path: Path) -> None:
+    path.write_text("old")
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    with pytest.raises(ValueError, match="`study` has 2 objectives"):
+        write_report(path, study)
+    assert path.read_text() == "old"
+
+
+def test_text_that_is_no_unicode_is_written(path: Path) -> None:
+    study = study_of(0.2)
+    add(study, None, state=TrialState.FAIL, failure="cannot open caf\udce9.jpg")
+    assert "cannot open caf" in Page(path, study).table("outcome")[2][-1]

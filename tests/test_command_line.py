@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import optuna
+from optuna.trial import TrialState
+from PIL import Image
+import pytest
+
+from cbal_optuna.command_line import main
+from cbal_optuna.command_line import StudyScript
+from cbal_optuna.data import LabelledImages
+
+
+STUDIES = Path(__file__).parents[1] / "studies"
+QUICK = ["--head-only", "--backbone", "test_resnet", "--samples", "512", "--confirm", "0"]
+
+Result = tuple[int, str, str]
+
+
+@pytest.fixture
+def run(
+    colours: LabelledImages,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Callable[..., Result]:
+    """Runs a study of the tiny data set: exit status, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CBAL_CACHE", str(tmp_path / "cache"))
+    script = StudyScript(
+        name="tiny",
+        description="Tiny.",
+        dataset=lambda options: colours,
+        defaults={
+            "backbone": "test_resnet",
+            "weights": "random",
+            "image_size": 32,
+            "head_only": True,
+            "embedding_dim": 8,
+            "samples": 512,
+            "batch_sizes": (8, 16, 32),
+            "confirm": 2,
+        },
+    )
+
+    def run(*arguments: str) -> Result:
+        with pytest.raises(SystemExit) as exit:
+            main(script, arguments)
+        printed = capsys.readouterr()
+        return exit.value.code, printed.out, printed.err  # type: ignore[return-value]
+
+    return run
+
+
+def test_a_study_ends_with_a_table_a_report_and_the_next_command(
+    run: Callable[..., Result], tmp_path: Path
+) -> None:
+    status, out, err = run("--n-trials", "8", "--final")
+    assert status == 0
+    for words in ("usual", "best", "gain", "Near-optimal", "Validation classes, 2 fresh seeds"):
+        assert words in out
+    assert "Test classes, 5 fresh seeds" in out
+    assert "optuna-dashboard sqlite:///tiny.db" in out
+    assert "8/8" in err and "best=" in err
+    assert "test classes" in (tmp_path / "tiny.html").read_text().lower()
+    names = optuna.get_all_study_names("sqlite:///tiny.db")
+    assert sorted(names) == ["tiny", "tiny.test", "tiny.validation"]
+
+
+def test_a_study_that_finds_nothing_better_says_so(run: Callable[..., Result]) -> None:
+    _, out, _ = run("--n-trials", "1")
+    assert "No better setting than the usual one was found." in out
+    assert optuna.get_all_study_names("sqlite:///tiny.db") == ["tiny"]
+
+
+def test_running_again_resumes_or_shows_the_result(run: Callable[..., Result]) -> None:
+    run("--n-trials", "2")
+    _, first, _ = run("--n-trials", "4")
+    _, second, _ = run("--n-trials", "4")
+    assert first == second
+    assert len(optuna.load_study(study_name="tiny", storage="sqlite:///tiny.db").trials) == 4
+
+
+def test_loss_and_sampler_have_studies_of_their_own_in_one_storage(
+    run: Callable[..., Result],
+) -> None:
+    run("--n-trials", "2", "--confirm", "0")
+    run("--n-trials", "2", "--confirm", "0", "--sampler", "random")
+    run("--n-trials", "2", "--confirm", "0", "--loss", "margin", "--sampler", "tpe")
+    names = optuna.get_all_study_names("sqlite:///tiny.db")
+    assert sorted(names) == ["tiny", "tiny-margin-tpe", "tiny-random"]
+
+
+def test_an_infeasible_trial_does_not_stop_the_study(run: Callable[..., Result]) -> None:
+    status, out, _ = run("--n-trials", "3", "--learning-rate", "1e30")
+    assert status == 0
+    trials = optuna.load_study(study_name="tiny", storage="sqlite:///tiny.db").trials
+    assert all("diverged" in trial.user_attrs["infeasible"] for trial in trials)
+    assert "no trial has a feasible result" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--n-trials", "0"], "--n-trials: '0' is not a whole number of at least 1"),
+        (["--timeout", "soon"], "--timeout: 'soon' is not a whole number"),
+        (["--learning-rate", "nan"], "--learning-rate: 'nan' is not a positive number"),
+        (["--sampler", "annealing"], "--sampler: invalid choice: 'annealing'"),
+        (["--loss", "triplet"], "--loss: invalid choice: 'triplet'"),
+        (["--backbone", "resnet5000"], "`backbone` is 'resnet5000'.*did you mean"),
+        (["--weights", "nosuch.safetensors"], "`weights` is 'nosuch.safetensors'"),
+        (["--image-size", "4000000"], "`image_size` is 4000000"),
+        (["--storage", "nonsense"], "`storage` is no URL of a database"),
+        (["--storage", "sqlite:////no/such/x.db"], "/no/such is no folder"),
+        (["--storage", "postgresql+psycopg2://me:secret@127.0.0.1:1/x"], "`storage` .*:\\*\\*\\*@"),
+        (["--batch-sizes", "256"], "too few images: `batch_size` must not exceed the 40 images"),
+        (["--batch-sizes", "9", "18"], "`batch_size` must be a multiple of images_per_class=4"),
+        (["--samples", "16"], "`samples` is 16"),
+        (["--folds", "5"], "`n_classes` must leave two classes"),
+        (["--device", "abacus"], "`device` is 'abacus'"),
+        (["--report", "no/such/folder/report.html"], "its folder does not exist"),
+        (["--no-such-option"], "unrecognized arguments"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_writes_nothing(
+    run: Callable[..., Result], tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    status, out, err = run(*arguments)
+    assert status == 2
+    assert out == ""
+    assert len(err.strip().splitlines()) == 1
+    assert "secret" not in err
+    assert re.search(message, err)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_study_with_other_options_under_the_same_name_is_refused(
+    run: Callable[..., Result], tmp_path: Path
+) -> None:
+    run("--n-trials", "2", "--confirm", "0")
+    before = (tmp_path / "tiny.db").read_bytes()
+    status, _, err = run("--n-trials", "3", "--samples", "1024")
+    assert status == 2 and "study with samples 512, not 1024" in err
+    assert (tmp_path / "tiny.db").read_bytes() == before
+
+
+def test_a_study_of_another_direction_is_refused(run: Callable[..., Result]) -> None:
+    optuna.create_study(study_name="tiny", storage="sqlite:///tiny.db", direction="minimize")
+    status, _, err = run()
+    assert status == 2 and "direction is not 'maximize'" in err
+
+
+def test_help_reads_well(run: Callable[..., Result]) -> None:
+    status, out, _ = run("--help")
+    assert status == 0
+    for option in ("--n-trials", "--sampler", "--head-only", "--final", "--report", "--storage"):
+        assert option in out
+    assert "default: None" not in out and "%(" not in out
+
+
+def test_the_digits_script_runs(tmp_path: Path) -> None:
+    done = script(tmp_path, "digits.py", *QUICK, "--n-trials", "2")
+    assert done.returncode == 0, done.stderr
+    assert "digits: 2 complete" in done.stdout
+
+
+def test_the_image_folder_script_runs(tmp_path: Path) -> None:
+    for label in range(8):
+        folder = tmp_path / "images" / f"class {label}"
+        folder.mkdir(parents=True)
+        for i in range(6):
+            pixels = np.random.default_rng([label, i]).integers(0, 255, (20, 30, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / f"{i}.png")
+    own = ["--root", "images", "--weights", "random", "--image-size", "32"]
+    done = script(
+        tmp_path, "image_folder.py", *QUICK, *own, "--batch-sizes", "8", "12", "--n-trials", "2"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "image_folder: 2 complete" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["cub200.py", "image_folder.py"])
+def test_a_wrong_folder_says_what_was_expected(tmp_path: Path, name: str) -> None:
+    done = script(tmp_path, name, "--root", "nowhere")
+    assert done.returncode == 2
+    assert "nowhere" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_study_is_intact_and_resumes(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    command = [sys.executable, STUDIES / "digits.py", *QUICK]
+    process = subprocess.Popen(
+        [*command, "--n-trials", "1000"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    read = ""
+    while "2/1000" not in read:
+        character = process.stderr.read(1)
+        assert character, read
+        read += character
+    process.send_signal(number)
+    rest = process.stderr.read()
+    assert process.wait() == 128 + number
+    assert "the same command resumes it" in rest and "Traceback" not in rest
+
+    trials = loaded(tmp_path).trials
+    finished = [t for t in trials if t.state == TrialState.COMPLETE]
+    assert len(finished) >= 2
+    assert all(t.state.is_finished() or t.state == TrialState.WAITING for t in trials)
+    more = str(len(finished) + 1)
+    done = script(tmp_path, "digits.py", *QUICK, "--n-trials", more)
+    assert done.returncode == 0, done.stderr
+    resumed = [t for t in loaded(tmp_path).trials if t.state == TrialState.COMPLETE]
+    assert len(resumed) == len(finished) + 1
+    assert [t.params for t in resumed[:-1]] == [t.params for t in finished]
+
+
+def script(folder: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, STUDIES / name, *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def loaded(folder: Path) -> optuna.Study:
+    return optuna.load_study(study_name="digits", storage=f"sqlite:///{folder}/digits.db")

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import optuna
+from optuna.storages import InMemoryStorage
+from optuna.trial import TrialState
+import pytest
+
+from cbal_optuna.objectives import RetrievalObjective
+from cbal_optuna.study import check_study
+from cbal_optuna.study import create_sampler
+from cbal_optuna.study import FailingTrialsError
+from cbal_optuna.study import open_study
+from cbal_optuna.study import run_trials
+from cbal_optuna.study import SAMPLERS
+
+
+Objectives = Callable[..., RetrievalObjective]
+
+
+def opened(
+    objective: RetrievalObjective, storage: optuna.storages.BaseStorage, sampler: str = "cd"
+) -> optuna.Study:
+    return open_study("tiny", storage, objective, create_sampler(sampler, objective, 0))
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_trial_0_is_the_usual_setting_for_every_sampler(
+    tiny_objective: Objectives, sampler: str
+) -> None:
+    objective = tiny_objective()
+    study = opened(objective, InMemoryStorage(), sampler)
+    run_trials(study, objective, 4)
+    assert study.trials[0].params == {"balance": 1.0, "temperature": 0.1, "batch_size": 32}
+    assert len(study.trials) == 4
+
+
+def test_the_margin_study_has_the_usual_setting_beside_the_start(
+    tiny_objective: Objectives,
+) -> None:
+    objective = tiny_objective(loss="margin")
+    study = opened(objective, InMemoryStorage())
+    run_trials(study, objective, 3)
+    usual, start, searched = (trial.params for trial in study.trials)
+    assert usual == {"balance": 1.0, "margin": 0.5, "aggregation": "nonzero", "batch_size": 32}
+    assert start == objective.space.searched(objective.space.start)
+    assert searched not in (usual, start)
+
+
+def test_the_number_of_trials_is_that_of_the_study(tiny_objective: Objectives) -> None:
+    objective, storage = tiny_objective(), InMemoryStorage()
+    run_trials(opened(objective, storage), objective, 3)
+    run_trials(opened(objective, storage), objective, 5)
+    study = opened(objective, storage)
+    run_trials(study, objective, 5)
+    assert len(study.trials) == 5
+
+
+def test_a_resumed_study_equals_one_in_one_go(tiny_objective: Objectives) -> None:
+    objective, storage = tiny_objective(), InMemoryStorage()
+    for n_trials in (2, 5, 9):
+        run_trials(opened(objective, storage), objective, n_trials)
+    in_one_go = opened(objective, InMemoryStorage())
+    run_trials(in_one_go, objective, 9)
+    resumed = opened(objective, storage)
+    assert [t.params for t in resumed.trials] == [t.params for t in in_one_go.trials]
+    assert [t.value for t in resumed.trials] == [t.value for t in in_one_go.trials]
+
+
+def test_a_failed_trial_is_recorded_and_does_not_count(tiny_objective: Objectives) -> None:
+    objective = tiny_objective()
+
+    def second_fails(trial: optuna.Trial) -> float:
+        if trial.number == 1:
+            raise OSError("the disk is gone")
+        return objective(trial)
+
+    study = opened(objective, InMemoryStorage())
+    run_trials(study, second_fails, 4)
+    states = [trial.state for trial in study.trials]
+    assert states.count(TrialState.FAIL) == 1 and states.count(TrialState.COMPLETE) == 4
+
+
+def test_failures_in_a_row_end_the_study(tiny_objective: Objectives) -> None:
+    objective = tiny_objective()
+
+    def fails(trial: optuna.Trial) -> float:
+        trial.set_user_attr("failure", "OSError: the disk is gone")
+        raise OSError
+
+    study = opened(objective, InMemoryStorage())
+    with pytest.raises(FailingTrialsError, match="3 trials in a row failed.*the disk is gone"):
+        run_trials(study, fails, 10)
+    assert len(study.trials) == 3
+
+
+def test_the_usual_setting_is_tried_again_if_it_failed(tiny_objective: Objectives) -> None:
+    objective, storage = tiny_objective(), InMemoryStorage()
+
+    def interrupted(trial: optuna.Trial) -> float:
+        objective.space.suggest(trial)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_trials(opened(objective, storage), interrupted, 2)
+    study = opened(objective, storage)
+    run_trials(study, objective, 1)
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.COMPLETE]
+    assert study.trials[0].params == study.trials[1].params
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"embedding_dim": 16}, "embedding_dim 8, not 16"),
+        ({"loss": "margin"}, "loss 'infonce', not 'margin'"),
+        ({"repeats": 2}, "repeats 1, not 2"),
+        ({"seed": 1}, "seed 0, not 1"),
+    ],
+)
+def test_a_study_of_another_objective_is_refused(
+    tiny_objective: Objectives, changes: dict[str, object], named: str
+) -> None:
+    storage = InMemoryStorage()
+    opened(tiny_objective(), storage)
+    with pytest.raises(ValueError, match=f"`study_name` 'tiny' is a study with {named}"):
+        opened(tiny_objective(**changes), storage)
+
+
+def test_a_study_of_another_direction_or_package_is_refused(tiny_objective: Objectives) -> None:
+    minimised = optuna.create_study(direction="minimize")
+    with pytest.raises(ValueError, match="direction is not 'maximize'"):
+        check_study(minimised, tiny_objective())
+    foreign = optuna.create_study(direction="maximize")
+    foreign.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    with pytest.raises(ValueError, match="study of another objective"):
+        check_study(foreign, tiny_objective())
