@@ -91,8 +91,9 @@ class CoordinateDescentSampler(BaseSampler):
             The step, as a share of the range, below which a descent has converged. The next one
             then starts from a random point.
         seed:
-            Seed of those random points and of independent sampling. With the same seed and the
-            same trials the same point is given, in whatever process.
+            Seed of those random points and of independent sampling; by default it follows from
+            the study's name. With the same seed and the same trials the same point is given, in
+            whatever process.
         independent_sampler:
             Samples the parameters that are sampled independently; by default uniformly at random.
         warn_independent_sampling:
@@ -121,12 +122,16 @@ class CoordinateDescentSampler(BaseSampler):
             raise ValueError(
                 f"`tolerance` is {tolerance}; it should be positive and at most `initial_step`."
             )
+        if isinstance(order, str) or len(set(order or ())) < len(order or ()):
+            raise ValueError(f"`order` is {order!r}; it should be a sequence of different names.")
+        if seed is not None and seed < 0:
+            raise ValueError(f"`seed` is {seed}; it should be None or not negative.")
         self._x0 = dict(x0 or {})
         self._order = tuple(order or ())
         self._line_search = line_search
         self._initial_step = initial_step
         self._tolerance = tolerance
-        self._seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
+        self._seed = seed
         self._independent_sampler = independent_sampler
         self._warn_independent_sampling = warn_independent_sampling
 
@@ -165,11 +170,11 @@ class CoordinateDescentSampler(BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         self._raise_error_if_multi_objective(study)
-        others = [t for t in _all_trials(study) if t.number != trial.number]
-        n_failed = sum(t.state == TrialState.FAIL for t in others)
-        if n_failed == len(others) and n_failed < _MAX_FAILURES:
-            return self._start_value(Axis(param_name, param_distribution))
-        if self._warn_independent_sampling and any(t.state == TrialState.COMPLETE for t in others):
+        axis = Axis(param_name, param_distribution)
+        earlier = [t.state for t in _all_trials(study) if t.number < trial.number]
+        if len(earlier) < _MAX_FAILURES and all(state == TrialState.FAIL for state in earlier):
+            return self._start_value(axis)
+        if self._warn_independent_sampling and TrialState.COMPLETE in earlier:
             _logger.warning(
                 f"The parameter {param_name!r} of trial {trial.number} is sampled independently, "
                 "because not every completed trial has it with the same distribution. Set "
@@ -180,8 +185,10 @@ class CoordinateDescentSampler(BaseSampler):
             return self._independent_sampler.sample_independent(
                 study, trial, param_name, param_distribution
             )
-        rng = np.random.default_rng([self._seed, trial.number, zlib.crc32(param_name.encode())])
-        return Axis(param_name, param_distribution).decode(rng.random())
+        rng = np.random.default_rng(
+            [self._seed_for(study), trial.number, zlib.crc32(param_name.encode())]
+        )
+        return axis.decode(axis.at_random(rng.random()))
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         if self._independent_sampler is not None:
@@ -197,17 +204,20 @@ class CoordinateDescentSampler(BaseSampler):
         if self._independent_sampler is not None:
             self._independent_sampler.after_trial(study, trial, state, values)
 
+    def _seed_for(self, study: Study) -> int:
+        # Not drawn at random: the workers of a study, now and after a restart, are to agree.
+        return zlib.crc32(study.study_name.encode()) if self._seed is None else self._seed
+
     def _start_value(self, axis: Axis) -> Any:
         if axis.name not in self._x0:
             return axis.decode(0.5)
-        value = self._x0[axis.name]
-        if Space((axis,)).encode({axis.name: value}) is None:
-            raise ValueError(
-                f"`x0[{axis.name!r}]` is {value!r}; it should be in {axis.distribution}."
-            )
-        return value
+        value, d = self._x0[axis.name], axis.distribution
+        known = Space((axis,)).encode({axis.name: value}) is not None
+        if not (known and d._contains(d.to_internal_repr(value))):
+            raise ValueError(f"`x0[{axis.name!r}]` is {value!r}; it should be in {d}.")
+        return d.to_external_repr(d.to_internal_repr(value))
 
-    def _descent_options(self, space: Space) -> DescentOptions:
+    def _descent_options(self, study: Study, space: Space) -> DescentOptions:
         start = space.encode({axis.name: self._start_value(axis) for axis in space.axes})
         assert start is not None
         names = space.names
@@ -219,7 +229,7 @@ class CoordinateDescentSampler(BaseSampler):
             line_search=self._line_search,
             initial_step=self._initial_step,
             tolerance=self._tolerance,
-            seed=self._seed,
+            seed=self._seed_for(study),
         )
 
     def _claim(
@@ -235,7 +245,7 @@ class CoordinateDescentSampler(BaseSampler):
         reads again: of the two, at least one sees the other, and who sees another's claim on its
         point takes one that comes later.
         """
-        options = self._descent_options(space)
+        options = self._descent_options(study, space)
         history, pending, _ = _read(study, trial, space)
         rank = 0
         for _ in range(_MAX_CLAIM_CONFLICTS):

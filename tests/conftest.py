@@ -17,14 +17,16 @@ from cbal_optuna.training import TrainingOptions
 
 
 class NoisyColours(LabelledImages):
-    """Twelve classes of ten images: a colour of the class under noise."""
+    """Twelve classes of ten images: the colour of the class, more or less."""
 
     def __init__(self, n_classes: int = 12, n_images: int = 10) -> None:
         labels = np.repeat(np.arange(n_classes), n_images)
         super().__init__("noisy colours", labels, [f"colour {c}" for c in range(n_classes)])
         rng = np.random.default_rng(0)
         colours = rng.integers(0, 256, (n_classes, 1, 1, 3))
-        noise = rng.normal(0, 60, (len(labels), 16, 16, 3))
+        noise = rng.normal(0, 60, (len(labels), 1, 1, 3)) + rng.normal(
+            0, 60, (len(labels), 16, 16, 3)
+        )
         self._pixels = np.clip(colours[labels] + noise, 0, 255).astype(np.uint8)
 
     def image(self, index: int) -> Image.Image:

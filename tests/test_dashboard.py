@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from io import BytesIO
 import json
 from pathlib import Path
 from typing import Any
+from wsgiref.util import setup_testing_defaults
 
 import pytest
 
@@ -57,18 +57,10 @@ def test_the_dashboard_shows_trials_and_user_attributes(
 
 def get(application: Callable[..., Any], path: str, query: str = "") -> Any:
     """A GET request to a WSGI application."""
-    environment = {
-        "REQUEST_METHOD": "GET",
-        "PATH_INFO": path,
-        "QUERY_STRING": query,
-        "SERVER_NAME": "localhost",
-        "SERVER_PORT": "80",
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "wsgi.input": BytesIO(),
-        "wsgi.errors": BytesIO(),
-        "wsgi.url_scheme": "http",
-    }
+    environment: dict[str, Any] = {"PATH_INFO": path, "QUERY_STRING": query}
+    setup_testing_defaults(environment)
     statuses: list[str] = []
-    body = b"".join(application(environment, lambda status, headers: statuses.append(status)))
+    answer = application(environment, lambda status, *_: statuses.append(status))
+    body = b"".join(answer)
     assert statuses[0].startswith("200"), statuses
     return json.loads(body)

@@ -33,6 +33,7 @@ _PALE = "rgba(128, 128, 128, 0.22)"
 _ACCENT = "#d6499a"
 # The legend draws no mark larger than 16.
 _SMALLEST, _LARGEST = 6.0, 16.0
+_LONGEST_LEGEND = 6
 _DOT = {"color": "#3f86cf", "size": 9, "opacity": 0.8}
 _STAR = {"color": _ACCENT, "size": 15, "symbol": "star"}
 _OUTLINE = {"color": _GREY, "width": 1}
@@ -47,7 +48,11 @@ _MARKS = {
 
 
 def history(study: Study) -> go.Figure:
-    """The value of every trial against its number, the best so far and the usual setting's."""
+    """The value of every trial against its number, the best so far and the usual setting's.
+
+    Raises:
+        ValueError: The study has several objectives.
+    """
     trials = _begun(study)
     valued = _valued(trials)
     if not valued:
@@ -87,6 +92,9 @@ def search_path(study: Study) -> go.Figure:
 
     In studies without a balance the plane of the first two. The colour is the value, where the
     worst tenth of the trials have the last colour; the size of a mark is the batch size.
+
+    Raises:
+        ValueError: The study has several objectives.
     """
     trials = _begun(study)
     axes = axes_of(trials)
@@ -118,7 +126,11 @@ def search_path(study: Study) -> go.Figure:
 
 
 def slices(study: Study) -> go.Figure:
-    """The value against each searched hyper-parameter."""
+    """The value against each searched hyper-parameter.
+
+    Raises:
+        ValueError: The study has several objectives.
+    """
     trials = _begun(study)
     valued = _valued(trials)
     if not valued:
@@ -219,7 +231,10 @@ def _add_path(
     if size is None:
         return
     having = sorted((t for t in trials if size.name in t.params), key=size.share)
-    for value, trial in {t.params[size.name]: t for t in having}.items():
+    shown = list({t.params[size.name]: t for t in having}.items())
+    if len(shown) > _LONGEST_LEGEND:
+        shown = [shown[0], shown[-1]]
+    for value, trial in shown:
         figure.add_scatter(
             **_points(f"{text_label(size.name)} {text_label(value)}", [], [None], [None]),
             marker={"color": _PALE, "size": size_of(trial), "line": _OUTLINE},

@@ -72,7 +72,6 @@ body { margin: 0 auto; max-width: 70rem; padding: 1rem; background: var(--paper)
   color: var(--ink); font: 1rem/1.5 system-ui, sans-serif; }
 h1 { margin: 0.5rem 0 0; font-size: 1.6rem; overflow-wrap: anywhere; }
 h2 { margin: 2.5rem 0 0.5rem; font-size: 1.2rem; }
-h3 { margin: 1.5rem 0 0; font-size: 1rem; }
 p { margin: 0.5rem 0; max-width: 46rem; overflow-wrap: anywhere; }
 .soft { color: var(--soft); }
 .headline { font-size: 1.15rem; font-weight: 600; }
@@ -92,6 +91,7 @@ td.number { text-align: right; white-space: nowrap; }
 pre { padding: 0.7rem; background: var(--fill); white-space: pre-wrap; overflow-wrap: anywhere;
   user-select: all; }
 figure { margin: 0; break-inside: avoid; }
+figure text:not(.hoverlayer text) { fill: var(--soft) !important; }
 @media (max-width: 30rem) { table { font-size: 0.85rem; } }
 @media print {
   h2, p { break-after: avoid; }

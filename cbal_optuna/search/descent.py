@@ -312,7 +312,7 @@ def _try_levels(
 
 
 def _random_point(space: Space, rng: np.random.Generator) -> Point:
-    return space.snap([float(u) for u in rng.random(len(space.axes))])
+    return tuple(a.at_random(float(u)) for a, u in zip(space.axes, rng.random(len(space.axes))))
 
 
 def _mean(values: list[float]) -> float:

@@ -171,6 +171,15 @@ def test_the_size_of_a_mark_is_the_batch_size(searched: Study) -> None:
     assert legend == ["batch_size 32", "batch_size 64", "batch_size 128"]
 
 
+def test_of_many_batch_sizes_the_legend_shows_the_ends() -> None:
+    space = {**SPACE, "batch_size": IntDistribution(8, 512, log=True)}
+    study = study_of()
+    for batch_size in range(10, 30):
+        add(study, 0.1, {**START, "batch_size": batch_size}, space)
+    legend = [t.name for t in search_path(study).data if t.name.startswith("batch_size")]
+    assert legend == ["batch_size 10", "batch_size 29"]
+
+
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])
 def test_the_brightest_colour_is_the_best_value(direction: str) -> None:
     study = study_of(direction)
@@ -305,6 +314,7 @@ def test_a_single_trial_makes_a_figure(figure_of: Callable[[Study], go.Figure]) 
     assert not notes(figure_of(study))
 
 
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 @pytest.mark.parametrize("figure_of", FIGURES)
 def test_text_of_the_study_is_no_markup(figure_of: Callable[[Study], go.Figure]) -> None:
     space: dict[str, BaseDistribution] = {

@@ -41,7 +41,7 @@ def add(
 ) -> None:
     params = START if params is None else params
     distributions = {
-        name: SPACE.get(name, CategoricalDistribution([x])) for name, x in params.items()
+        name: SPACE.get(name, CategoricalDistribution([x, "other"])) for name, x in params.items()
     }
     study.add_trial(
         create_trial(
@@ -128,6 +128,9 @@ def test_the_page_loads_nothing(path: Path) -> None:
         attrs for _, attrs in page.tags if {"src", "href", "srcset", "data"} & attrs.keys()
     ]
     assert "link" not in {tag for tag, _ in page.tags}
+    policy = {"http-equiv": "Content-Security-Policy"}.items()
+    (allowed,) = (a["content"] for tag, a in page.tags if tag == "meta" and policy <= a.items())
+    assert allowed is not None and allowed.startswith("default-src 'none'")
     own = page.source.replace(PLOTLY, "")
     assert not re.search(r"https?:|@import|url\(", own)
 
@@ -198,7 +201,8 @@ def test_test_classes_have_the_headline(path: Path) -> None:
 def test_without_a_comparison_the_gain_is_said_to_include_noise(path: Path) -> None:
     page = Page(path, study_of(0.2, 0.1, 0.3))
     assert page.headline == (
-        "As the trials have it, noise included, the best setting is 50 % better than the usual one."
+        "As the trials have it, noise included, the best setting is 50 % better than the usual "
+        "one."
     )
     assert "It has 0.3 (trial 2), the usual one 0.2 (trial 0)." in page.text
 
