@@ -19,6 +19,7 @@ import warnings
 
 import optuna
 from optuna.distributions import CategoricalDistribution
+from optuna.exceptions import OptunaError
 
 from cbal_optuna.console import comparison_table
 from cbal_optuna.console import summary_table
@@ -103,7 +104,7 @@ def main(script: StudyScript, arguments: Sequence[str] | None = None) -> NoRetur
         _run(options, objective)
     except KeyboardInterrupt as interruption:
         sys.exit(_interrupted(interruption, "The study is kept; the same command resumes it."))
-    except (FailingTrialsError, InfeasibleSettingError) as error:
+    except (FailingTrialsError, InfeasibleSettingError, OptunaError, OSError) as error:
         sys.exit(f"{parser.prog}: {error}")
     sys.exit(0)
 

@@ -4,7 +4,6 @@ was killed."""
 from __future__ import annotations
 
 from pathlib import Path
-import sqlite3
 from typing import Any
 import warnings
 
@@ -12,6 +11,7 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage
 from sqlalchemy import create_engine
+from sqlalchemy import inspect
 from sqlalchemy import URL
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -28,26 +28,26 @@ _SQLITE_TIMEOUT_SECONDS = 60
 
 
 def check_storage(url: str) -> bool:
-    """Whether a storage exists already; nothing is written.
+    """Whether a database holds studies already; nothing is written.
 
     Raises:
         ValueError: The URL is malformed, its driver is not installed, or the database cannot be
-        reached.
+            reached.
     """
     parsed = _parsed(url)
-    if parsed.get_backend_name() == "sqlite":
-        return _check_sqlite(parsed)
+    if parsed.get_backend_name() == "sqlite" and not _sqlite_file_exists(parsed):
+        return False
     try:
         engine = create_engine(parsed)
-        with engine.connect():
-            return True
+        with engine.connect() as connection:
+            return inspect(connection).has_table("studies")
     except ModuleNotFoundError as error:
         raise ValueError(
             f"`storage` {masked(url)} needs the package {error.name}, which is not installed."
         ) from error
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise ValueError(f"`storage` {masked(url)} cannot be reached: {reason}") from error
+        raise ValueError(f"`storage` {masked(url)} cannot be used: {reason}") from error
 
 
 def open_storage(url: str) -> RDBStorage:
@@ -55,18 +55,25 @@ def open_storage(url: str) -> RDBStorage:
 
     Workers show that they are alive; the trial of one that was killed is failed and evaluated
     again by another.
+
+    Raises:
+        ValueError: The database was made by a version of Optuna with another schema.
     """
     is_sqlite = _parsed(url).get_backend_name() == "sqlite"
     arguments = {"connect_args": {"timeout": _SQLITE_TIMEOUT_SECONDS}} if is_sqlite else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return RDBStorage(
-            url,
-            engine_kwargs=arguments,
-            heartbeat_interval=HEARTBEAT_SECONDS,
-            grace_period=3 * HEARTBEAT_SECONDS,
-            **_retry_callback(),
-        )
+        try:
+            return RDBStorage(
+                url,
+                engine_kwargs=arguments,
+                heartbeat_interval=HEARTBEAT_SECONDS,
+                grace_period=3 * HEARTBEAT_SECONDS,
+                **_retry_callback(),
+            )
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"`storage` {masked(url)} cannot be used: {reason}") from error
 
 
 def masked(url: str) -> str:
@@ -87,20 +94,14 @@ def _parsed(url: str) -> URL:
     return parsed
 
 
-def _check_sqlite(url: URL) -> bool:
+def _sqlite_file_exists(url: URL) -> bool:
+    """Connecting would make the file."""
     if url.database in (None, "", ":memory:"):
         return False
     path = Path(str(url.database))
-    if not path.exists():
-        if not path.parent.is_dir():
-            raise ValueError(f"`storage` file {path} cannot be made: {path.parent} is no folder.")
-        return False
-    try:
-        with sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True) as connection:
-            connection.execute("SELECT name FROM sqlite_master").fetchone()
-    except sqlite3.Error as error:
-        raise ValueError(f"`storage` file {path} is no sqlite database: {error}.") from error
-    return path.stat().st_size > 0
+    if not path.exists() and not path.parent.is_dir():
+        raise ValueError(f"`storage` file {path} cannot be made: {path.parent} is no folder.")
+    return path.exists()
 
 
 def _retry_callback() -> dict[str, Any]:

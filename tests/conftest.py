@@ -1,4 +1,4 @@
-"""What several test modules need: a tiny data set and an objective on it that trains in milliseconds."""
+"""A tiny data set, and an objective on it that trains in milliseconds."""
 
 from __future__ import annotations
 

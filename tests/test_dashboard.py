@@ -1,4 +1,4 @@
-"""optuna-dashboard on a study of this package: its API answers and shows what a person looks for."""
+"""optuna-dashboard's API answers on a study of this package, and shows what one looks for."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def test_a_wrong_url_is_one_sentence(url: str, message: str) -> None:
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "text.db"
     path.write_text("not a database, and longer than a header of sqlite would be" * 10)
-    with pytest.raises(ValueError, match="text.db is no sqlite database"):
+    with pytest.raises(ValueError, match="text.db cannot be used: file is not a database"):
         check_storage(f"sqlite:///{path}")
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 import os
 from pathlib import Path
-import tempfile
+from uuid import uuid4
 import zlib
 
 import numpy as np
@@ -48,15 +48,13 @@ def cached_array(
     Raises:
         OSError: The directory or the file cannot be written.
     """
-    for path in directory.glob(f"{key}.*.npy"):
+    found = sorted(directory.glob(f"{key}.*.npy"))
+    for path in found:
         array = _verified(path)
         if array is not None and array.shape == shape and array.dtype == dtype:
             return array
-        path.unlink(missing_ok=True)
     directory.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f"{key}.", suffix=".part", dir=directory)
-    os.close(handle)
-    part = Path(name)
+    part = directory / f"{key}.{uuid4().hex}.part"
     try:
         writable = np.lib.format.open_memmap(part, mode="w+", dtype=dtype, shape=shape)
         fill(writable)
@@ -66,6 +64,10 @@ def cached_array(
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+    for unfit in found:
+        # One of this name was replaced, perhaps by another process, which now reads it.
+        if unfit != path:
+            unfit.unlink(missing_ok=True)
     published: np.ndarray = np.load(path, mmap_mode="r")
     return published
 
@@ -74,7 +76,8 @@ def _verified(path: Path) -> np.ndarray | None:
     """The array of a file, or :obj:`None` if it is not what was written."""
     try:
         array: np.ndarray = np.load(path, mmap_mode="r")
-    except (OSError, ValueError):
+    # numpy raises OSError, ValueError, EOFError, TokenError and more on damaged files.
+    except Exception:
         return None
     return array if path.name.split(".")[-2] == f"{_checksum(array):08x}" else None
 

@@ -19,7 +19,7 @@ def decode_into(
     """Decode images ``start``, ``start + 1``, ... of a data set into a uint8 array of shape (n,
     size, size, 3).
 
-    Each image is resized to `size` on its shorter side and cut to its central square.
+    Each image is cut to its central square, and that resized.
 
     Raises:
         BrokenImageError: An image cannot be decoded.
@@ -38,8 +38,7 @@ def decode_into(
 
 
 def _central_square(image: Image.Image, size: int, resample: Image.Resampling) -> np.ndarray:
-    scale = size / min(image.size)
-    width, height = (max(size, round(side * scale)) for side in image.size)
-    left, top = (width - size) // 2, (height - size) // 2
-    resized = image.resize((width, height), resample)
-    return np.asarray(resized.crop((left, top, left + size, top + size)))
+    side = min(image.size)
+    left, top = (image.width - side) / 2, (image.height - side) / 2
+    # Cut before resizing: the other way round, a long strip of an image would take all memory.
+    return np.asarray(image.resize((size, size), resample, (left, top, left + side, top + side)))

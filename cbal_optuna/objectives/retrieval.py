@@ -34,7 +34,6 @@ from cbal_optuna.training import BackboneOptions
 from cbal_optuna.training import DivergedError
 from cbal_optuna.training import EndToEnd
 from cbal_optuna.training import HeadOnly
-from cbal_optuna.training import LEARNING_RATE_RULES
 from cbal_optuna.training import Regime
 from cbal_optuna.training import train
 from cbal_optuna.training import TrainingOptions
@@ -149,7 +148,11 @@ class RetrievalObjective:
             raise ValueError(f"`space` is of the {self.space.loss} loss; `loss` is {loss!r}.")
         _check_positive(image_size=image_size, embedding_dim=embedding_dim, repeats=repeats)
         self.training = training or TrainingOptions(samples=100_000)
-        self._check_training()
+        if self.training.images_per_class < 2:
+            raise ValueError(
+                f"`images_per_class` is {self.training.images_per_class}; it should be at least "
+                "2, as an image that is alone in its class has no positives."
+            )
         self.dataset = dataset
         self.splits = class_splits(dataset.n_classes, folds=folds, test_share=test_share)
         self.repeats = repeats
@@ -174,6 +177,7 @@ class RetrievalObjective:
             "weights": self._backbone.weights_fingerprint,
             "image_size": self._backbone.image_size,
             "head_only": self._head_only,
+            "augmentation": None if self._head_only else asdict(self._augmentation),
             "embedding_dim": self._embedding_dim,
             "loss": self.space.loss,
             "space": self.space.description,
@@ -200,7 +204,7 @@ class RetrievalObjective:
             outcomes = self._outcomes(trial, setting)
         except InfeasibleSettingError as error:
             trial.set_user_attr("infeasible", str(error))
-            _violate_constraint(trial)
+            _set_constraint(trial, violated=True)
             return 0.0
         except (Exception, KeyboardInterrupt) as error:
             if not isinstance(error, optuna.TrialPruned):
@@ -211,6 +215,7 @@ class RetrievalObjective:
             trial.set_user_attr(name, float(np.mean([a[name] for a in attributes])))
         values = [outcome.metrics.map_at_r for outcome in outcomes]
         trial.set_user_attr("values", values)
+        _set_constraint(trial, violated=False)
         return float(np.mean(values))
 
     def _outcomes(self, trial: Trial, setting: Setting) -> list[Outcome]:
@@ -267,7 +272,7 @@ class RetrievalObjective:
             raise InfeasibleSettingError(f"out of memory: {error}") from error
         except RuntimeError as error:
             # torch has no class of its own for a failed allocation on the CPU.
-            if "not enough memory" not in str(error):
+            if "DefaultCPUAllocator" not in str(error):
                 raise
             raise InfeasibleSettingError(f"out of memory: {error}") from error
 
@@ -291,22 +296,19 @@ class RetrievalObjective:
         except ValueError as error:
             raise InfeasibleSettingError(f"no batches: {error}") from error
 
-        def evaluate(number: int) -> RetrievalMetrics:
-            metrics = retrieval_metrics(embedded(), evaluation_labels)
-            if on_evaluation is not None:
-                on_evaluation(number, metrics.map_at_r)
-            return metrics
-
-        def embedded() -> Tensor:
+        def evaluate(number: int) -> tuple[Tensor, RetrievalMetrics]:
             embeddings = regime.embed(model, evaluation_items)
             if not embeddings.isfinite().all():
                 raise DivergedError("the embeddings were not finite")
-            return embeddings
+            metrics = retrieval_metrics(embeddings, evaluation_labels)
+            if on_evaluation is not None:
+                on_evaluation(number, metrics.map_at_r)
+            return embeddings, metrics
 
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(seed)
             model = regime.model(train_items)
-            record, metrics = train(
+            record, (embeddings, metrics) = train(
                 model,
                 _loss(self.space.loss, setting),
                 (train_items[batch] for batch in batches),
@@ -318,9 +320,8 @@ class RetrievalObjective:
                 weight_decay=setting["weight_decay"],
                 evaluate=evaluate,
             )
-        return Outcome(
-            metrics, normalized_mutual_information(embedded(), evaluation_labels), record
-        )
+        nmi = normalized_mutual_information(embeddings, evaluation_labels)
+        return Outcome(metrics, nmi, record)
 
     def _batches(
         self, labels: np.ndarray, batch_size: int, n_steps: int, seed: int
@@ -348,19 +349,6 @@ class RetrievalObjective:
                 )
         return self._regime
 
-    def _check_training(self) -> None:
-        _check_positive(
-            samples=self.training.samples,
-            images_per_class=self.training.images_per_class,
-            n_evaluations=self.training.n_evaluations,
-        )
-        rule = self.training.learning_rate_rule
-        if rule not in LEARNING_RATE_RULES:
-            raise ValueError(
-                f"`learning_rate_rule` is {rule!r}; it should be one of "
-                f"{', '.join(LEARNING_RATE_RULES)}."
-            )
-
     def _check_batch_sizes(self) -> None:
         """That the sampler can fill them, and the budget has room for one."""
         for split, batch_size in product(self.splits, self.space.batch_sizes):
@@ -371,7 +359,6 @@ class RetrievalObjective:
                     f"`samples` is {self.training.samples}; it should be at least the largest "
                     f"batch size, {batch_size}."
                 )
-
 
     def _check_evaluation_classes(self) -> None:
         """That a query can have a match, and clusters can differ from classes."""
@@ -411,8 +398,10 @@ def _versions() -> dict[str, str]:
     return {m.__name__: m.__version__ for m in (optuna, timm, torch)}
 
 
-def _violate_constraint(trial: Trial) -> None:
+def _set_constraint(trial: Trial, *, violated: bool) -> None:
+    """Say of every trial that ends with a value whether it is feasible: Optuna's GPSampler wants
+    all of them to have a constraint, or none."""
     # Optuna 4 has no constraints apart from samplers that take a function: the value alone must do
     # there.
     if hasattr(trial, "set_constraint"):
-        trial.set_constraint("trainable", 1.0)
+        trial.set_constraint("trainable", 1.0 if violated else -1.0)

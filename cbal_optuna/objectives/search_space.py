@@ -3,8 +3,10 @@ compare with."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Mapping
 import math
+import sys
 from typing import Any
 
 from optuna.distributions import BaseDistribution
@@ -14,10 +16,18 @@ from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 from optuna.trial import Trial
 
+from cbal_optuna.losses import SplitInfoNCELoss
+from cbal_optuna.losses import SplitLoss
+from cbal_optuna.losses import SplitMarginLoss
+
 
 Setting = dict[str, Any]
 
-LOSSES = ("infonce", "margin")
+_LOSSES: dict[str, Callable[..., SplitLoss]] = {
+    "infonce": SplitInfoNCELoss,
+    "margin": SplitMarginLoss,
+}
+LOSSES = tuple(_LOSSES)
 BATCH_SIZES = (32, 64, 128, 256, 512)
 
 _TRAINING: Setting = {
@@ -91,7 +101,7 @@ class SearchSpace:
             n: p for n, p in self._parameters.items() if isinstance(p, BaseDistribution)
         }
         for name, value in self._parameters.items():
-            _check_range(name, value)
+            _check_range(loss, name, value)
 
     @property
     def usual(self) -> Setting:
@@ -155,31 +165,45 @@ def _nearest(parameter: Any, wanted: Any) -> Any:
     if not isinstance(parameter, BaseDistribution):
         return parameter
     if isinstance(parameter, CategoricalDistribution):
-        choices = parameter.choices
+        choices: list[Any] = list(parameter.choices)
         if wanted in choices:
             return wanted
-        if isinstance(wanted, (int, float)):
-            return min(choices, key=lambda c: abs(math.log(c / wanted)))
-        return choices[0]
+        if not isinstance(wanted, (int, float)):
+            return choices[0]
+        if min(choices) <= 0:
+            return min(choices, key=lambda c: abs(c - wanted))
+        return min(choices, key=lambda c: abs(math.log(c / wanted)))
     assert isinstance(parameter, (FloatDistribution, IntDistribution))
     if wanted is None:
         low, high = parameter.low, parameter.high
         wanted = math.sqrt(low * high) if parameter.log else (low + high) / 2
     value = min(max(wanted, parameter.low), parameter.high)
-    return round(value) if isinstance(parameter, IntDistribution) else value
+    if parameter.step is None:
+        return value
+    return parameter.low + round((value - parameter.low) / parameter.step) * parameter.step
 
 
-def _check_range(name: str, parameter: Any) -> None:
-    """All hyper-parameters but two are numbers, positive but for the margin and the weight
-    decay."""
-    if name in ("aggregation", "denominator"):
-        return
+def _check_range(loss: str, name: str, parameter: Any) -> None:
     if isinstance(parameter, CategoricalDistribution):
         values = list(parameter.choices)
     elif isinstance(parameter, (FloatDistribution, IntDistribution)):
         values = [parameter.low, parameter.high]
     else:
         values = [parameter]
-    numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
-    if not numbers or (name not in ("margin", "weight_decay") and min(values) <= 0):  # type: ignore[type-var,operator]
-        raise ValueError(f"`{name}` is {parameter!r}; its values should be positive numbers.")
+    if name not in ("aggregation", "denominator"):
+        _check_numbers(name, parameter, values)
+    if name not in _TRAINING:
+        for value in values:
+            _LOSSES[loss](**{name: value})
+
+
+def _check_numbers(name: str, parameter: Any, values: list[Any]) -> None:
+    """All are positive but for the weight decay and the margin, which the loss checks."""
+    kind, kind_name = (int, "whole numbers") if name == "batch_size" else ((int, float), "numbers")
+    least = {"margin": -math.inf, "weight_decay": 0.0}.get(name, sys.float_info.min)
+    for value in values:
+        number = isinstance(value, kind) and not isinstance(value, bool)
+        if not number or not least <= value < math.inf:
+            raise ValueError(
+                f"`{name}` is {parameter!r}; its values should be positive {kind_name}."
+            )

@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial
 from cbal_optuna.report.words import label
 
 
-_LONGEST_TEXT = 40
+_LONGEST_TEXT, _LONGEST_TICK = 40, 12
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Axis:
     def layout(self) -> dict[str, Any]:
         title = {"text": text_label(self.name)}
         if self.categories is not None:
-            texts = [text_label(v) for _, v in self.categories.values()]
+            texts = [text_label(v, _LONGEST_TICK) for _, v in self.categories.values()]
             ticks = {"tickvals": list(range(len(texts))), "ticktext": texts}
             return {"title": title, "range": [-0.5, self.high + 0.5], **ticks}
         low, high = self.low, self.high
@@ -109,9 +109,9 @@ def axes_of(trials: Sequence[FrozenTrial]) -> list[Axis]:
     return [axis for axis in axes if axis.low < axis.high]
 
 
-def text_label(value: Any) -> str:
+def text_label(value: Any, longest: int = _LONGEST_TEXT) -> str:
     """A name or value as a figure's text, which plotly reads as a small subset of HTML."""
     text = label(value)
-    if len(text) > _LONGEST_TEXT:
-        text = text[: _LONGEST_TEXT - 1] + "…"
+    if len(text) > longest:
+        text = text[: longest - 1] + "…"
     return escape(text)

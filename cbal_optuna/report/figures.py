@@ -97,6 +97,8 @@ def search_path(study: Study) -> go.Figure:
         ValueError: The study has several objectives.
     """
     trials = _begun(study)
+    if not _valued(trials):
+        return _nothing("No trial has a value yet.")
     axes = axes_of(trials)
     numeric = [axis for axis in axes if axis.numeric]
     plane = sorted(numeric, key=lambda a: (a.name != "balance", a.name == "batch_size"))[:2]
@@ -106,7 +108,9 @@ def search_path(study: Study) -> go.Figure:
     trials = [t for t in trials if x.name in t.params and y.name in t.params]
     valued = _valued(trials)
     if not valued:
-        return _nothing("No trial has a value yet.")
+        return _nothing(
+            f"No trial with {text_label(x.name)} and {text_label(y.name)} has a value."
+        )
     size = next((a for a in axes if a.name == "batch_size" and a not in plane), None)
     figure = go.Figure()
     _add_path(figure, valued, x, y, size)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from datetime import datetime
-from datetime import timedelta
 from datetime import timezone
 from html import escape
 import math
@@ -22,6 +20,8 @@ from optuna.trial import FrozenTrial
 from cbal_optuna.report.figures import history
 from cbal_optuna.report.figures import search_path
 from cbal_optuna.report.figures import slices
+from cbal_optuna.report.page import page
+from cbal_optuna.report.page import table
 from cbal_optuna.report.words import described
 from cbal_optuna.report.words import label
 from cbal_optuna.report.words import METRIC_NAMES
@@ -57,73 +57,6 @@ _FIGURES = (
         "tells what this hyper-parameter can do there.",
     ),
 )
-# Nothing may be loaded, so that nothing can be.
-_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "img-src data: blob:"
-)
-_STYLE = """
-:root { --paper: #fff; --ink: #1d2126; --soft: #5d646c; --line: #d9dde2; --fill: #f4f5f7; }
-@media screen and (prefers-color-scheme: dark) {
-  :root { --paper: #16191d; --ink: #e4e7ea; --soft: #a0a7af; --line: #363c43; --fill: #20252b; }
-}
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 70rem; padding: 1rem; background: var(--paper);
-  color: var(--ink); font: 1rem/1.5 system-ui, sans-serif; }
-h1 { margin: 0.5rem 0 0; font-size: 1.6rem; overflow-wrap: anywhere; }
-h2 { margin: 2.5rem 0 0.5rem; font-size: 1.2rem; }
-p { margin: 0.5rem 0; max-width: 46rem; overflow-wrap: anywhere; }
-.soft { color: var(--soft); }
-.headline { font-size: 1.15rem; font-weight: 600; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.3rem 0.8rem 0.3rem 0; border-bottom: 1px solid var(--line); text-align: left;
-  vertical-align: top; }
-td { overflow-wrap: break-word; max-width: 32rem; }
-th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
-td.number { text-align: right; white-space: nowrap; }
-.sortable th { padding: 0; }
-.sortable td:last-child { min-width: 16rem; }
-.sortable button { all: unset; cursor: pointer; padding: 0.3rem 0.8rem 0.3rem 0; }
-.sortable button:focus-visible { outline: 2px solid; }
-[aria-sort=ascending] button::after { content: " ▲"; }
-[aria-sort=descending] button::after { content: " ▼"; }
-pre { padding: 0.7rem; background: var(--fill); white-space: pre-wrap; overflow-wrap: anywhere;
-  user-select: all; }
-figure { margin: 0; break-inside: avoid; }
-figure text:not(.hoverlayer text) { fill: var(--soft) !important; }
-@media (max-width: 30rem) { table { font-size: 0.85rem; } }
-@media print {
-  h2, p { break-after: avoid; }
-  tr { break-inside: avoid; }
-  .scroll { overflow: visible; }
-  .sortable { font-size: 0.55rem; }
-  .sortable td, .sortable button { padding: 0.1rem 0.25rem 0.1rem 0; white-space: normal; }
-  .sortable td:last-child { min-width: 6rem; }
-}
-"""
-_SORT = """
-for (const button of document.querySelectorAll(".sortable button")) {
-  button.addEventListener("click", () => {
-    const head = button.closest("th");
-    const body = head.closest("table").tBodies[0];
-    const order = head.getAttribute("aria-sort") === "ascending" ? "descending" : "ascending";
-    const key = (row) => {
-      const cell = row.cells[head.cellIndex];
-      return "sort" in cell.dataset ? Number(cell.dataset.sort) : cell.textContent;
-    };
-    const compare = (a, b) => {
-      if (a === "" || b === "") return (a === "") - (b === "");
-      if (typeof a !== typeof b) return typeof a === "number" ? -1 : 1;
-      const difference = typeof a === "number" ? a - b : a.localeCompare(b);
-      return order === "ascending" ? difference : -difference;
-    };
-    [...body.rows].sort((a, b) => compare(key(a), key(b))).forEach((row) => body.append(row));
-    for (const other of head.parentNode.cells) other.removeAttribute("aria-sort");
-    head.setAttribute("aria-sort", order);
-  });
-}
-"""
 
 
 def write_report(
@@ -147,18 +80,18 @@ def write_report(
         ValueError: The study has several objectives.
         OSError: The file cannot be written.
     """
-    page = _page(study, comparisons)
+    text = _report(study, comparisons)
     path = Path(path)
     part = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
         # Failures may quote file names that are no proper Unicode.
-        part.write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
+        part.write_text(text, encoding="utf-8", errors="xmlcharrefreplace")
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _page(study: Study, comparisons: Sequence[SettingComparison]) -> str:
+def _report(study: Study, comparisons: Sequence[SettingComparison]) -> str:
     figures = _figures(study)
     # What the test classes say comes before what validation classes say.
     comparisons = sorted(comparisons, key=lambda c: c.classes != "test")
@@ -167,7 +100,6 @@ def _page(study: Study, comparisons: Sequence[SettingComparison]) -> str:
         summary = summarize(study)
     except ValueError:
         summary = None
-    name = escape(study.study_name)
     body = [
         _result(study, trials, summary, comparisons),
         *([] if summary is None else [_setting(summary), _near_optimal(summary, trials)]),
@@ -176,23 +108,7 @@ def _page(study: Study, comparisons: Sequence[SettingComparison]) -> str:
         _trials(trials),
         _attributes(study),
     ]
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<title>{name}</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<h1>{name}</h1>
-{"".join(body)}
-<script>{_SORT}</script>
-</body>
-</html>
-"""
+    return page(study.study_name, "".join(body))
 
 
 def _result(
@@ -224,7 +140,7 @@ def _setting(summary: Summary) -> str:
         for name, value in best.params.items()
     ]
     rows.append(["value", usual.value if usual else "", best.value, ""])
-    return f"<h2>Best setting</h2>\n{_table(header, rows)}<pre>{escape(repr(best.params))}</pre>\n"
+    return f"<h2>Best setting</h2>\n{table(header, rows)}<pre>{escape(repr(best.params))}</pre>\n"
 
 
 def _near_optimal(summary: Summary, trials: Sequence[FrozenTrial]) -> str:
@@ -243,7 +159,7 @@ def _near_optimal(summary: Summary, trials: Sequence[FrozenTrial]) -> str:
     return f"""<h2>How precisely each must be set</h2>
 <p>The values that trials within {share} of the best one had, and the nearest values
 tried outside of them. These are single trials, noise included.</p>
-{_table(header, rows)}"""
+{table(header, rows)}"""
 
 
 def _comparison(comparison: SettingComparison) -> str:
@@ -260,7 +176,7 @@ def _comparison(comparison: SettingComparison) -> str:
     return f"""<h2>Trained again, {escape(comparison.classes)} classes</h2>
 <p>Mean ± half the width of the 95 % interval by Student's t distribution over the seeds {seeds},
 which no trial has used. The difference is paired by seed.</p>
-{_table(["", "usual", "best", "best less usual"], rows)}"""
+{table(["", "usual", "best", "best less usual"], rows)}"""
 
 
 def _interval(interval: Interval) -> str:
@@ -301,7 +217,7 @@ def _trials(trials: Sequence[FrozenTrial]) -> str:
         ]
         for t in trials
     ]
-    return f"<h2>All trials</h2>\n{_table(header, rows, sortable=True)}"
+    return f"<h2>All trials</h2>\n{table(header, rows, sortable=True)}"
 
 
 def _shown_attributes(trial: FrozenTrial) -> Iterator[str]:
@@ -313,7 +229,7 @@ def _shown_attributes(trial: FrozenTrial) -> Iterator[str]:
 
 def _attributes(study: Study) -> str:
     rows = list(_flat(study.user_attrs))
-    return f"<h2>Study</h2>\n{_table(['attribute', 'value'], rows)}" if rows else ""
+    return f"<h2>Study</h2>\n{table(['attribute', 'value'], rows)}" if rows else ""
 
 
 def _flat(attributes: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -322,25 +238,3 @@ def _flat(attributes: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", label(described(value))
-
-
-def _table(header: Iterable[str], rows: Iterable[Sequence[Any]], *, sortable: bool = False) -> str:
-    """Rows of plain values, which are labelled and escaped here and nowhere else."""
-    heads = [escape(name) for name in header]
-    if sortable:
-        heads = [f'<button type="button">{head}</button>' for head in heads]
-    head = "".join(f'<th scope="col">{head}</th>' for head in heads)
-    body = "\n".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
-    kind = ' class="sortable"' if sortable else ""
-    return (
-        f'<div class="scroll"><table{kind}>\n<thead><tr>{head}</tr></thead>\n'
-        f"<tbody>\n{body}\n</tbody>\n</table></div>\n"
-    )
-
-
-def _cell(value: Any) -> str:
-    text = escape(label(value))
-    number = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(number, (int, float)) and not isinstance(number, bool) and math.isfinite(number):
-        return f'<td class="number" data-sort="{number!r}">{text}</td>'
-    return f"<td>{text}</td>"

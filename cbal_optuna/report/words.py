@@ -10,6 +10,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution
 from optuna.distributions import CategoricalDistribution
+from optuna.distributions import IntDistribution
 from optuna.distributions import json_to_distribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
@@ -154,8 +155,10 @@ def _range(distribution: BaseDistribution) -> str:
         return label(distribution.choices)
     low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
     log = ", log" if distribution.log else ""  # type: ignore[attr-defined]
+    usual_step = 1 if isinstance(distribution, IntDistribution) else None
     step = distribution.step  # type: ignore[attr-defined]
-    return f"{label(low)} to {label(high)}{log}" + (f", step {label(step)}" if step else "")
+    stepped = f", step {label(step)}" if step != usual_step else ""
+    return f"{label(low)} to {label(high)}{log}{stepped}"
 
 
 def _duration(seconds: float) -> str:

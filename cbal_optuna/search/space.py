@@ -71,10 +71,10 @@ class Axis:
         if d.log:
             value = math.exp(_mix(math.log(d.low), math.log(d.high), position))
             value = value if d.step is None else round(value)
-        elif self.n_levels is None:
+        elif d.step is None:
             value = _mix(d.low, d.high, position)
         else:
-            value = d.low + d.step * round(position * (self.n_levels - 1))
+            value = d.low + d.step * round(position * ((d.high - d.low) / d.step))
         return min(max(value, d.low), d.high)
 
     def encode(self, value: Any) -> float:

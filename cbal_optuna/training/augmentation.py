@@ -22,17 +22,29 @@ class Augmentation:
             Smallest share of the image's area that a crop covers; crops of all areas up to the
             whole image are alike probable.
         max_aspect:
-            Largest ratio of a crop's sides; its logarithm is uniform.
+            Largest ratio of a crop's sides; its logarithm is uniform, as far as the crop fits into
+            the image.
         rotation:
             Largest rotation to either side, in degrees.
         flip:
             Whether half of the images are mirrored. Not for characters.
+
+    Raises:
+        ValueError: An argument is out of its range.
     """
 
     min_area: float = 0.2
     max_aspect: float = 4 / 3
     rotation: float = 0.0
     flip: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_area <= 1:
+            raise ValueError(f"`min_area` is {self.min_area}; it should be above 0, at most 1.")
+        if not 1 <= self.max_aspect < math.inf:
+            raise ValueError(f"`max_aspect` is {self.max_aspect}; it should be at least 1.")
+        if not 0 <= self.rotation < math.inf:
+            raise ValueError(f"`rotation` is {self.rotation}; it should be at least 0 degrees.")
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images of shape (n, 3, size, size) in, others of that shape out."""
@@ -47,9 +59,10 @@ class Augmentation:
             return torch.rand(n, device=device) * (high - low) + low
 
         area = uniform(self.min_area, 1.0)
-        log_aspect = uniform(-math.log(self.max_aspect), math.log(self.max_aspect))
-        width = (area * log_aspect.exp()).sqrt().clamp_max(1.0)
-        height = (area / log_aspect.exp()).sqrt().clamp_max(1.0)
+        # With sides in a ratio of up to 1 / area, the crop is nowhere wider than the image.
+        max_log_aspect = (-area.log()).clamp_max(math.log(self.max_aspect))
+        aspect = (uniform(-1.0, 1.0) * max_log_aspect).exp()
+        width, height = (area * aspect).sqrt(), (area / aspect).sqrt()
         x = uniform(-1.0, 1.0) * (1.0 - width)
         y = uniform(-1.0, 1.0) * (1.0 - height)
         angle = uniform(-math.radians(self.rotation), math.radians(self.rotation))

@@ -15,7 +15,6 @@ from torch import nn
 from torch import Tensor
 
 from cbal_optuna.losses import SplitLoss
-from cbal_optuna.losses import SplitTerms
 
 
 LEARNING_RATE_RULES: dict[str, Callable[[float], float]] = {
@@ -49,6 +48,9 @@ class TrainingOptions:
             cosine.
         n_evaluations:
             Evaluations at equal distances, the last one at the end.
+
+    Raises:
+        ValueError: An argument is out of its range.
     """
 
     samples: int
@@ -56,6 +58,18 @@ class TrainingOptions:
     learning_rate_rule: str = "none"
     warm_up: float = 0.1
     n_evaluations: int = 4
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "images_per_class", "n_evaluations"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` is {getattr(self, name)}; it should be at least 1.")
+        if self.learning_rate_rule not in LEARNING_RATE_RULES:
+            raise ValueError(
+                f"`learning_rate_rule` is {self.learning_rate_rule!r}; it should be one of "
+                f"{', '.join(LEARNING_RATE_RULES)}."
+            )
+        if not 0 <= self.warm_up <= 1:
+            raise ValueError(f"`warm_up` is {self.warm_up}; it should be from 0 to 1.")
 
     def n_steps(self, batch_size: int) -> int:
         return max(1, self.samples // batch_size)
@@ -132,7 +146,7 @@ def train(
     n_steps = options.n_steps(batch_size)
     scale = LEARNING_RATE_RULES[options.learning_rate_rule](batch_size / REFERENCE_BATCH_SIZE)
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=learning_rate * scale, weight_decay=weight_decay
+        model.parameters(), lr=learning_rate * scale, weight_decay=weight_decay, fused=True
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: _learning_rate_factor(step, n_steps, options.warm_up)
@@ -145,13 +159,13 @@ def train(
     total = torch.zeros((), device=device)
     model.train()
     for step, items in enumerate(batches, 1):
-        batch_labels = targets[torch.from_numpy(items).to(device)]
+        batch, batch_labels = inputs(items), targets[torch.from_numpy(items).to(device)]
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            embeddings = model(inputs(items))
+            embeddings = model(batch)
         terms = loss.terms(embeddings, batch_labels)
         value = loss.balanced(terms)
         optimizer.zero_grad(set_to_none=True)
-        value.backward(retain_graph=step == n_steps)
+        value.backward()
         optimizer.step()
         schedule.step()
         total += value.detach()
@@ -166,7 +180,7 @@ def train(
     record = TrainingRecord(
         positive=terms.positive.item(),
         entropy=terms.entropy.item(),
-        gradient_ratio=_gradient_ratio(terms, embeddings, loss.balance),
+        gradient_ratio=_gradient_ratio(loss, embeddings, batch_labels),
         seconds=seconds,
         samples_per_second=n_steps * batch_size / seconds,
         peak_memory_mb=memory,
@@ -188,8 +202,10 @@ def _evaluation_steps(n_steps: int, n_evaluations: int) -> dict[int, int]:
     return {step: k for k, step in enumerate(steps, 1)}
 
 
-def _gradient_ratio(terms: SplitTerms, embeddings: Tensor, balance: float) -> float:
+def _gradient_ratio(loss: SplitLoss, embeddings: Tensor, labels: Tensor) -> float:
+    embeddings = embeddings.detach().float().requires_grad_()
+    terms = loss.terms(embeddings, labels)
     (positive,) = torch.autograd.grad(terms.positive, embeddings, retain_graph=True)
     (entropy,) = torch.autograd.grad(terms.entropy, embeddings)
-    norm = positive.float().norm().item()
-    return balance * entropy.float().norm().item() / norm if norm else math.inf
+    norm = positive.norm().item()
+    return loss.balance * entropy.norm().item() / norm if norm else math.inf

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 import difflib
 import hashlib
 from pathlib import Path
-import pickle
 from typing import Any
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 import timm
 from timm.data.config import resolve_model_data_config
+from timm.models import PretrainedCfg
 import torch
 from torch import nn
 from torch import Tensor
@@ -42,10 +41,17 @@ class BackboneOptions:
 
     @property
     def weights_fingerprint(self) -> str:
-        """Tells weights apart: a digest of the file, or the word."""
-        if self.weights in (PRETRAINED, RANDOM):
-            return str(self.weights)
-        return hashlib.sha256(Path(self.weights).read_bytes()).hexdigest()
+        """Tells weights apart: a digest of the file, timm's tag of pretrained ones, or "random".
+
+        Raises:
+            ValueError: timm does not know the name, or there is no such file.
+        """
+        if self.weights == RANDOM:
+            return RANDOM
+        if self.weights == PRETRAINED:
+            # timm's choice for a name without a tag changes between its releases.
+            return f"{PRETRAINED}:{_config(self.name).tag}"
+        return hashlib.sha256(_existing(self.weights).read_bytes()).hexdigest()
 
 
 class Backbone(nn.Module):
@@ -61,8 +67,7 @@ class Backbone(nn.Module):
 
     Raises:
         ValueError: timm does not know the name, the weights cannot be had or do not fit, or the
-        model cannot take images
-            of this size.
+            model cannot take images of this size.
     """
 
     mean: Tensor
@@ -87,11 +92,9 @@ class Backbone(nn.Module):
         training = self.training
         try:
             features = self.eval()(torch.zeros(1, 3, self.image_size, self.image_size))
-        except (RuntimeError, AssertionError, ValueError) as error:
-            raise ValueError(
-                f"`image_size` is {self.image_size}, which the backbone {options.name!r} cannot "
-                f"take: {_first_line(error)}"
-            ) from error
+        # Models refuse a size with errors of many kinds, ZeroDivisionError among them.
+        except Exception as error:
+            raise _size_error(options.name, self.image_size, error) from error
         self.train(training)
         if features.ndim != 2:
             raise ValueError(
@@ -117,8 +120,9 @@ class EmbeddingModel(nn.Module):
 class FeatureHead(nn.Module):
     """The head alone, on the features of a frozen backbone: (n, width) to (n, embedding_dim).
 
-    Features are standardised by the mean and standard deviation of the training features, then a
-    dropout, then the linear head.
+    The mean of the training features is taken off, all are divided by their mean standard
+    deviation, then a dropout, then the linear head. Divided each by its own, features that hardly
+    vary in training would outweigh all others on images where they do.
 
     Args:
         features:
@@ -130,53 +134,79 @@ class FeatureHead(nn.Module):
     """
 
     mean: Tensor
-    std: Tensor
+    scale: Tensor
 
     def __init__(self, features: Tensor, embedding_dim: int, dropout: float = 0.3) -> None:
         super().__init__()
         self.register_buffer("mean", features.mean(0))
-        self.register_buffer("std", features.std(0).clamp_min(1e-6))
+        self.register_buffer("scale", features.std(0).mean().clamp_min(1e-6))
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(features.shape[1], embedding_dim)
 
     def forward(self, features: Tensor) -> Tensor:
-        embeddings: Tensor = self.head(self.dropout((features - self.mean) / self.std))
+        embeddings: Tensor = self.head(self.dropout((features - self.mean) / self.scale))
         return embeddings
 
 
 def _create(options: BackboneOptions) -> nn.Module:
     """The timm model with its weights."""
-    _check_name(options.name)
     arguments: dict[str, Any] = {"num_classes": 0}
-    config = timm.get_pretrained_cfg(options.name)
-    if options.image_size is not None and config is not None and config.fixed_input_size:
+    if _config(options.name).fixed_input_size and options.image_size is not None:
         arguments["img_size"] = options.image_size
     try:
-        model: nn.Module = timm.create_model(
-            options.name, pretrained=options.weights == PRETRAINED, **arguments
-        )
+        model: nn.Module = timm.create_model(options.name, **arguments)
     except Exception as error:
-        if options.weights != PRETRAINED:
+        if options.image_size is None:
             raise
-        # Hub clients raise errors of many kinds: no such weights, no connection, no space left.
-        raise ValueError(
-            f"`weights` is 'pretrained', but those of {options.name!r} could not be had "
-            f"({_first_line(error)}); it may also be the path of a weights file, or 'random'."
-        ) from error
-    if options.weights not in (PRETRAINED, RANDOM):
-        _load_weights(model, Path(options.weights))
+        raise _size_error(options.name, options.image_size, error) from error
+    if options.weights == PRETRAINED:
+        return _pretrained(options.name, arguments)
+    if options.weights != RANDOM:
+        _load_weights(model, _existing(options.weights))
     return model
 
 
-def _check_name(name: str) -> None:
-    if timm.is_model(name):
-        return
-    known = timm.list_models()
-    near = difflib.get_close_matches(name, known, n=3)
-    hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() lists them."
-    raise ValueError(
-        f"`backbone` is {name!r}, which is none of timm's {len(known)} models; {hint}"
-    )
+def _pretrained(name: str, arguments: dict[str, Any]) -> nn.Module:
+    try:
+        model: nn.Module = timm.create_model(name, pretrained=True, **arguments)
+    # Hub clients raise errors of many kinds: no such weights, no connection, no space left.
+    except Exception as error:
+        raise ValueError(
+            f"`weights` is 'pretrained', but those of {name!r} could not be had "
+            f"({_first_line(error)}); it may also be the path of a weights file, or 'random'."
+        ) from error
+    return model
+
+
+def _config(name: str) -> PretrainedCfg:
+    """What timm knows about a model and its pretrained weights."""
+    if not timm.is_model(name):
+        known = timm.list_models()
+        near = difflib.get_close_matches(name, known, n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() lists them."
+        raise ValueError(
+            f"`backbone` is {name!r}, which is none of timm's {len(known)} models; {hint}"
+        )
+    try:
+        config = timm.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        model, tag = name.split(".", 1)
+        raise ValueError(
+            f"`backbone` is {name!r}, but timm has no weights {tag!r} of {model}; it has "
+            f"{', '.join(timm.list_pretrained(f'{model}.*')) or 'none'}."
+        ) from error
+    assert config is not None  # every model of timm has one
+    return config
+
+
+def _existing(weights: str | Path) -> Path:
+    path = Path(weights)
+    if not path.is_file():
+        raise ValueError(
+            f"`weights` is {str(path)!r}, which is no file; it should be one, or 'pretrained' or "
+            "'random'."
+        )
+    return path
 
 
 def _load_weights(model: nn.Module, path: Path) -> None:
@@ -205,25 +235,31 @@ def _load_weights(model: nn.Module, path: Path) -> None:
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise ValueError(
-            f"`weights` is {str(path)!r}, which is no file; it should be one, or 'pretrained' or "
-            "'random'."
-        )
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    # Damaged files raise errors of many kinds. What torch says of pickles with code is how to run
+    # it all the same, so its words are not passed on.
+    except Exception as error:
         raise ValueError(
-            f"`weights` file {path} cannot be read as safetensors (.safetensors) or as a "
-            f"checkpoint of tensors alone: {_first_line(error)}"
+            f"`weights` file {path} should be a safetensors file (*.safetensors) or a checkpoint "
+            "of nothing but tensors; it is damaged or something else."
         ) from error
     if isinstance(weights, dict) and isinstance(weights.get("state_dict"), dict):
         weights = weights["state_dict"]
-    if not isinstance(weights, dict) or not all(isinstance(t, Tensor) for t in weights.values()):
+    if not isinstance(weights, dict) or not all(
+        isinstance(key, str) and isinstance(tensor, Tensor) for key, tensor in weights.items()
+    ):
         raise ValueError(f"`weights` file {path} holds something else than named tensors.")
     return weights
+
+
+def _size_error(name: str, image_size: int, error: Exception) -> ValueError:
+    return ValueError(
+        f"`image_size` is {image_size}, which the backbone {name!r} cannot take: "
+        f"{_first_line(error)}"
+    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC
 from abc import abstractmethod
+from copy import deepcopy
 import hashlib
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from cbal_optuna.training.model import Backbone
 from cbal_optuna.training.model import BackboneOptions
 from cbal_optuna.training.model import EmbeddingModel
 from cbal_optuna.training.model import FeatureHead
+from cbal_optuna.training.model import RANDOM
 
 
 _CHUNK = 256
@@ -93,15 +95,14 @@ class EndToEnd(Regime):
         self._embedding_dim = embedding_dim
         self._augmentation = augmentation
         self._device = device
-        with torch.random.fork_rng(devices=[]):
-            backbone = Backbone(options)
-        self._images = _decoded(dataset, backbone, cache_directory)
+        self._backbone = _backbone(options)
+        self._images = _decoded(dataset, self._backbone, cache_directory)
 
     def model(self, training_items: np.ndarray) -> nn.Module:
-        model = EmbeddingModel(Backbone(self._options), self._embedding_dim).to(self._device)
-        if self._device.type == "cuda":
-            model.to(memory_format=torch.channels_last)
-        return model
+        redrawn = self._options.weights == RANDOM
+        backbone = Backbone(self._options) if redrawn else deepcopy(self._backbone)
+        model = EmbeddingModel(backbone, self._embedding_dim)
+        return model.to(self._device).to(memory_format=torch.channels_last)
 
     def training_inputs(self, items: np.ndarray) -> Tensor:
         return self._augmentation(self.inputs(items))
@@ -151,6 +152,14 @@ class HeadOnly(Regime):
         return self._features[torch.from_numpy(items).to(self._device)]
 
 
+def _backbone(options: BackboneOptions) -> Backbone:
+    """A backbone on the CPU; random weights are the same in every process, as the cache takes them
+    to be."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        return Backbone(options)
+
+
 def _decoded(dataset: LabelledImages, backbone: Backbone, directory: Path) -> np.ndarray:
     size, interpolation = backbone.image_size, backbone.interpolation
     key = _key("images", dataset.fingerprint(), size, interpolation)
@@ -166,10 +175,7 @@ def _decoded(dataset: LabelledImages, backbone: Backbone, directory: Path) -> np
 def _extracted(
     dataset: LabelledImages, options: BackboneOptions, device: torch.device, directory: Path
 ) -> np.ndarray:
-    # Random weights are the same in every process, as the cache takes them to be.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        backbone = Backbone(options).eval().to(device)
+    backbone = _backbone(options).eval().to(device)
     size, interpolation = backbone.image_size, backbone.interpolation
 
     @torch.inference_mode()

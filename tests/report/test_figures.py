@@ -102,6 +102,12 @@ def test_the_usual_setting_is_a_dashed_line_over_all_trials(searched: Study) -> 
     assert line.line.dash == "dash"
 
 
+def test_history_ends_with_the_last_trial_that_has_begun(searched: Study) -> None:
+    for _ in range(10):
+        searched.enqueue_trial(START)
+    assert history(searched).layout.xaxis.range == (-0.5, 5.5)
+
+
 def test_there_is_no_usual_line_if_trial_0_is_infeasible() -> None:
     study = study_of()
     add(study, 0.0, infeasible="diverged")
@@ -208,6 +214,16 @@ def test_other_studies_have_a_path_over_their_first_two_numbers() -> None:
     assert figure.layout.yaxis.ticktext == ("1", "10", "100")
 
 
+@pytest.mark.parametrize("choices", [(3, 1, 2), (1, "2"), (False, True)])
+def test_categories_that_are_no_increasing_numbers_are_no_axis_of_a_path(
+    choices: tuple[Any, ...],
+) -> None:
+    space = {**SPACE, "x": CategoricalDistribution(choices)}
+    study = study_of()
+    add(study, 0.1, {"balance": 1.0, "x": choices[0]}, space)
+    assert "two numeric hyper-parameters" in notes(search_path(study))[0]
+
+
 def test_slices_have_a_panel_for_each_searched_parameter(searched: Study) -> None:
     fixed = {**SPACE, "learning_rate": FloatDistribution(0.1, 0.1)}
     add(searched, 0.3, {**START, "learning_rate": 0.1}, fixed)
@@ -265,7 +281,14 @@ def test_without_a_value_a_figure_says_so(
     if state is not None:
         add(study, None, state=state)
     figure = figure_of(study)
-    assert len(notes(figure)) == 1 and not figure.data
+    assert notes(figure) == ["No trial has a value yet."] and not figure.data
+
+
+def test_a_path_in_whose_plane_no_trial_has_a_value_says_so() -> None:
+    study = study_of()
+    add(study, 0.1, {"balance": 1.0})
+    add(study, 0.1, {"temperature": 0.1})
+    assert notes(search_path(study)) == ["No trial with balance and temperature has a value."]
 
 
 def test_a_path_of_one_hyper_parameter_says_that_there_is_none() -> None:

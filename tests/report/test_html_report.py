@@ -12,6 +12,7 @@ from optuna.distributions import BaseDistribution
 from optuna.distributions import CategoricalDistribution
 from optuna.distributions import distribution_to_json
 from optuna.distributions import FloatDistribution
+from optuna.distributions import IntDistribution
 from optuna.study import Study
 from optuna.trial import create_trial
 from optuna.trial import TrialState
@@ -258,6 +259,7 @@ def test_the_best_setting_stands_beside_the_usual_one_and_as_a_dict(path: Path) 
 def test_near_optimal_values_come_with_what_was_tried_outside(path: Path) -> None:
     study = study_of(0.2, 0.3, 0.2999)
     add(study, 0.1, {**START, "balance": 10.0, "batch_size": 32})
+    add(study, 0.1, {**START, "batch_size": 128}, infeasible="out of memory")
     rows = Page(path, study).table("tried outside")
     assert rows[1:] == [
         ["balance", "2", "2 to 4", "below: 1; above: 10"],
@@ -321,10 +323,14 @@ def test_the_study_is_described_with_its_ranges_in_words(path: Path) -> None:
     study = study_of(0.2)
     balance = distribution_to_json(SPACE["balance"])
     study.set_user_attr("objective", {"dataset": "cub200", "space": {"balance": balance}})
+    study.set_user_attr("layers", distribution_to_json(IntDistribution(1, 4)))
+    study.set_user_attr("width", distribution_to_json(IntDistribution(8, 64, step=8)))
     study.set_user_attr("note", "{not JSON")
     assert Page(path, study).table("attribute")[1:] == [
         ["objective.dataset", "cub200"],
         ["objective.space.balance", "0.1 to 10, log"],
+        ["layers", "1 to 4"],
+        ["width", "8 to 64, step 8"],
         ["note", "{not JSON"],
     ]
 
