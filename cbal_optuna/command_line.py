@@ -21,8 +21,6 @@ import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.exceptions import OptunaError
 
-from cbal_optuna.console import comparison_table
-from cbal_optuna.console import summary_table
 from cbal_optuna.data import default_cache_directory
 from cbal_optuna.data import LabelledImages
 from cbal_optuna.objectives import BATCH_SIZES
@@ -30,6 +28,7 @@ from cbal_optuna.objectives import InfeasibleSettingError
 from cbal_optuna.objectives import LOSSES
 from cbal_optuna.objectives import RetrievalObjective
 from cbal_optuna.objectives import SearchSpace
+from cbal_optuna.report import result_text
 from cbal_optuna.report import write_report
 from cbal_optuna.retraining import compare_settings
 from cbal_optuna.retraining import SettingComparison
@@ -211,12 +210,7 @@ def _run(options: argparse.Namespace, objective: RetrievalObjective) -> None:
             comparisons.extend(_comparisons(options, objective, summary, storage))
     finally:
         write_report(options.report, study, comparisons)
-    print()
-    print(summary_table(study, summary))
-    for comparison in comparisons:
-        print()
-        print(comparison_table(comparison))
-    print(_next_commands(options))
+    print(f"\n{result_text(study, comparisons)}\n\n{_next_commands(options)}")
 
 
 def _summary(study: optuna.Study) -> Summary | None:
@@ -248,7 +242,7 @@ def _comparisons(
 
 def _next_commands(options: argparse.Namespace) -> str:
     return (
-        f"\nReport: {options.report}\n"
+        f"Report: {options.report}\n"
         f"Dashboard: optuna-dashboard {masked(options.storage)}"
         '    (pip install ".[dashboard]")'
     )

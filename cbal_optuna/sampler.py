@@ -19,6 +19,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
+from cbal_optuna.feasibility import is_feasible
 from cbal_optuna.search import Axis
 from cbal_optuna.search import DescentOptions
 from cbal_optuna.search import History
@@ -286,7 +287,7 @@ def _read(
             continue
         if not other.state.is_finished():
             holders.setdefault(point, []).append(other.number)
-        elif other.state == TrialState.FAIL and not _infeasible(other):
+        elif other.state == TrialState.FAIL and is_feasible(other):
             failures[point] += 1
             if failures[point] == _MAX_FAILURES:
                 evaluations.append((other.number, point, -math.inf))
@@ -314,20 +315,10 @@ def _common_distributions(trials: Sequence[FrozenTrial]) -> dict[str, BaseDistri
 
 def _value(trial: FrozenTrial, direction: StudyDirection) -> float:
     """The value to be maximised."""
-    if trial.state != TrialState.COMPLETE or _infeasible(trial):
+    if trial.state != TrialState.COMPLETE or not is_feasible(trial):
         return -math.inf
     assert trial.value is not None
     return trial.value if direction == StudyDirection.MAXIMIZE else -trial.value
-
-
-def _infeasible(trial: FrozenTrial) -> bool:
-    """Whether a constraint is violated, in the form of Optuna 5 or, as one list, of Optuna 4."""
-    for key, value in trial.system_attrs.items():
-        if key == "constraints" and any(v > 0 for v in value or ()):
-            return True
-        if key.startswith("constraints:") and value > 0:
-            return True
-    return False
 
 
 def _claimed_point(trial: FrozenTrial, space: Space) -> Point | None:

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from cbal_optuna.objectives import RetrievalObjective
 from cbal_optuna.sampler import CoordinateDescentSampler
+from cbal_optuna.summary import USUAL
 
 
 USABLE = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -100,6 +101,7 @@ def open_study(
     check_study(study, objective)
     if _OBJECTIVE not in study.user_attrs:
         study.set_user_attr(_OBJECTIVE, objective.description)
+        study.set_user_attr(USUAL, objective.space.searched(objective.space.usual))
     space = objective.space
     known = [_params(t) for t in study.get_trials(deepcopy=False) if t.state != TrialState.FAIL]
     for setting in (space.searched(space.usual), space.searched(space.start)):

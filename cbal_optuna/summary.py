@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+import math
 from typing import Any
 
 from optuna.distributions import CategoricalDistribution
@@ -13,8 +14,11 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
+from cbal_optuna.feasibility import is_feasible
+
 
 NEAR_OPTIMAL = 0.01
+USUAL = "usual"
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,9 @@ class Summary:
 
     Attributes:
         usual:
-            Trial 0 of the studies of this package: the usual setting. :obj:`None` if it has no
-            value.
+            The trial of the usual setting, which studies of this package name in their user
+            attribute :data:`USUAL`; trial 0 of other studies. :obj:`None` if it has no finite
+            and feasible value.
         best:
             The best trial.
         near_optimal:
@@ -61,7 +66,7 @@ class Summary:
         included."""
         if self.usual is None or not self.usual.value:
             return None
-        assert self.best.value is not None and self.usual.value is not None
+        assert self.best.value is not None
         return abs(self.best.value - self.usual.value) / abs(self.usual.value)
 
 
@@ -71,22 +76,40 @@ def summarize(study: Study) -> Summary:
     Raises:
         ValueError: No trial has been completed, or none is feasible.
     """
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    completed = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    trials = [t for t in completed if is_feasible(t)]
     best = study.best_trial
-    usual = next((t for t in trials if t.number == 0), None)
     near = _near_optimal_trials(trials, best, study.direction)
     return Summary(
-        usual, best, tuple(_near_optimal(name, trials, near, best) for name in best.params)
+        usual_trial(study),
+        best,
+        tuple(_near_optimal(name, trials, near, best) for name in best.params),
     )
+
+
+def usual_trial(study: Study) -> FrozenTrial | None:
+    """The trial of the usual setting: see :class:`Summary`."""
+    params = study.user_attrs.get(USUAL)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        is_usual = trial.number == 0 if params is None else trial.params == params
+        assert trial.value is not None
+        if is_usual and is_feasible(trial) and math.isfinite(trial.value):
+            return trial
+    return None
 
 
 def _near_optimal_trials(
     trials: Sequence[FrozenTrial], best: FrozenTrial, direction: StudyDirection
 ) -> list[FrozenTrial]:
     assert best.value is not None
-    slack = NEAR_OPTIMAL * abs(best.value)
+    slack = NEAR_OPTIMAL * abs(best.value) if math.isfinite(best.value) else 0.0
     sign = 1.0 if direction == StudyDirection.MAXIMIZE else -1.0
-    return [t for t in trials if t.value is not None and sign * (best.value - t.value) <= slack]
+    return [
+        t
+        for t in trials
+        if t.value is not None
+        and (t.value == best.value or sign * (best.value - t.value) <= slack)
+    ]
 
 
 def _near_optimal(

@@ -24,6 +24,7 @@ from cbal_optuna.data import MPerClassBatchSampler
 from cbal_optuna.evaluation import normalized_mutual_information
 from cbal_optuna.evaluation import retrieval_metrics
 from cbal_optuna.evaluation import RetrievalMetrics
+from cbal_optuna.feasibility import record_feasibility
 from cbal_optuna.losses import SplitInfoNCELoss
 from cbal_optuna.losses import SplitLoss
 from cbal_optuna.losses import SplitMarginLoss
@@ -204,7 +205,7 @@ class RetrievalObjective:
             outcomes = self._outcomes(trial, setting)
         except InfeasibleSettingError as error:
             trial.set_user_attr("infeasible", str(error))
-            _set_constraint(trial, violated=True)
+            record_feasibility(trial, "trainable", feasible=False)
             return 0.0
         except (Exception, KeyboardInterrupt) as error:
             if not isinstance(error, optuna.TrialPruned):
@@ -215,7 +216,7 @@ class RetrievalObjective:
             trial.set_user_attr(name, float(np.mean([a[name] for a in attributes])))
         values = [outcome.metrics.map_at_r for outcome in outcomes]
         trial.set_user_attr("values", values)
-        _set_constraint(trial, violated=False)
+        record_feasibility(trial, "trainable", feasible=True)
         return float(np.mean(values))
 
     def _outcomes(self, trial: Trial, setting: Setting) -> list[Outcome]:
@@ -396,12 +397,3 @@ def _check_positive(**arguments: int | None) -> None:
 
 def _versions() -> dict[str, str]:
     return {m.__name__: m.__version__ for m in (optuna, timm, torch)}
-
-
-def _set_constraint(trial: Trial, *, violated: bool) -> None:
-    """Say of every trial that ends with a value whether it is feasible: Optuna's GPSampler wants
-    all of them to have a constraint, or none."""
-    # Optuna 4 has no constraints apart from samplers that take a function: the value alone must do
-    # there.
-    if hasattr(trial, "set_constraint"):
-        trial.set_constraint("trainable", 1.0 if violated else -1.0)

@@ -26,6 +26,7 @@ from cbal_optuna.report.axes import Axis
 from cbal_optuna.report.axes import text_label
 from cbal_optuna.report.words import label
 from cbal_optuna.report.words import outcome
+from cbal_optuna.summary import usual_trial
 
 
 _GREY = "#7d8187"
@@ -66,9 +67,10 @@ def history(study: Study) -> go.Figure:
         **_line("best so far", numbers, best_of.accumulate(values)),
         line={"color": _ACCENT, "shape": "hv"},
     )
-    if numbers[0] == 0:
+    usual = usual_trial(study)
+    if usual is not None and usual.value is not None:
         figure.add_scatter(
-            **_line("usual setting (trial 0)", ends, [values[0]] * 2),
+            **_line(f"usual setting (trial {usual.number})", ends, [usual.value] * 2),
             line={"color": _GREY, "dash": "dash"},
         )
     figure.add_scatter(**_points("completed", valued, numbers, values), marker=_DOT)

@@ -134,7 +134,12 @@ def _result(
 
 def _setting(summary: Summary) -> str:
     best, usual = summary.best, summary.usual
-    header = ["", "usual (trial 0)", f"best (trial {best.number})", "searched"]
+    header = [
+        "",
+        f"usual (trial {usual.number})" if usual else "usual",
+        f"best (trial {best.number})",
+        "searched",
+    ]
     rows: list[list[Any]] = [
         [name, usual.params.get(name, "") if usual else "", value, best.distributions[name]]
         for name, value in best.params.items()

@@ -16,6 +16,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
+from cbal_optuna.feasibility import is_feasible
 from cbal_optuna.retraining import SettingComparison
 from cbal_optuna.summary import NearOptimal
 from cbal_optuna.summary import Summary
@@ -31,9 +32,7 @@ METRIC_NAMES = {
 
 def outcome(trial: FrozenTrial) -> str:
     """What became of a trial, in a word or two: its state, or why its value is of no use."""
-    # Under Optuna 4 the trials of this package have no constraint: the recorded reason tells.
-    constraints = getattr(trial, "constraints", {})
-    if "infeasible" in trial.user_attrs or any(v > 0 for v in constraints.values()):
+    if not is_feasible(trial):
         return "infeasible"
     if trial.state == TrialState.COMPLETE:
         assert trial.value is not None
@@ -82,15 +81,17 @@ def verdict(comparison: SettingComparison) -> str:
     where = f"on {comparison.classes} classes"
     difference = comparison.difference(metric)
     n_seeds = len(comparison.seeds)
-    change = f"{name} changes by {difference.mean:+.4f}"
+    usual = comparison.mean("usual", metric).mean
+    share = f" ({difference.mean / usual:+.1%})" if usual else ""
+    change = f"{name} changes by {difference.mean:+.4f}{share}"
     if n_seeds < 2:
         return f"No gain is shown {where}: {change}, but one seed gives no interval."
     low, high = difference.mean - difference.half_width, difference.mean + difference.half_width
     interval = f"95 % interval {low:+.4f} to {high:+.4f}, {n_seeds} fresh seeds"
     if not difference.excludes_zero:
-        return f"No gain is shown {where}: {change}, which may be noise ({interval})."
+        return f"No gain is shown {where}: {change}, which may be noise: {interval}."
     word = "better" if difference.mean > 0 else "worse"
-    return f"The best setting is {word} than the usual one {where}: {change} ({interval})."
+    return f"The best setting is {word} than the usual one {where}: {change}, {interval}."
 
 
 def trial_result(
@@ -99,20 +100,20 @@ def trial_result(
     """What single trials say of the best and the usual setting, and that noise is in it."""
     best, usual = summary.best, summary.usual
     lower = ["Lower values are better."] * (direction == StudyDirection.MINIMIZE)
-    if usual is None or outcome(usual) != "completed":
+    if usual is None:
         return [
             f"The best setting has {label(best.value)} (trial {best.number}).",
-            "The usual setting (trial 0) has no value to compare it with.",
+            "The usual setting has no value to compare it with.",
             *lower,
         ]
     if best.number == usual.number:
-        return ["No trial is better than the usual setting (trial 0).", *lower]
+        return [f"No trial is better than the usual setting (trial {usual.number}).", *lower]
     better = "better" if summary.gain is None else f"{100 * summary.gain:.3g} % better"
     n_valued = sum(outcome(t) == "completed" for t in trials)
     return [
         f"As the trials have it, noise included, the best setting is {better} than the usual one.",
         f"It has {label(best.value)} (trial {best.number}), the usual one {label(usual.value)} "
-        f"(trial 0). The best of {n_valued} noisy trials looks better than it is.",
+        f"(trial {usual.number}). The best of {n_valued} noisy trials looks better than it is.",
         *lower,
     ]
 

@@ -51,6 +51,7 @@ def add(
             distributions={name: space[name] for name in params},
             state=state,
             user_attrs=user_attrs,
+            system_attrs={"constraints": [1.0]} if "infeasible" in user_attrs else {},
         )
     )
 
