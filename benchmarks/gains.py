@@ -1,4 +1,4 @@
-"""What the studies gain over the usual setting: runs them, writes every figure of the README.
+"""What the studies gain over the usual setting: runs them, and writes ``results/gains.json``.
 
 Digits alone, and with it CUB-200 and Oxford Flowers-102, head-only::
 
@@ -12,12 +12,8 @@ tf_efficientnet_lite0. The search on CUB is also drawn, which needs kaleido and 
 from __future__ import annotations
 
 import argparse
-from datetime import date
-from importlib.metadata import version
-import json
-import os
+from collections.abc import Iterator
 from pathlib import Path
-import platform
 import subprocess
 import sys
 import tempfile
@@ -26,6 +22,8 @@ from typing import Any
 
 import numpy as np
 import optuna
+from record import RESULTS
+from record import write_record
 
 from cbal_optuna import summarize
 from cbal_optuna.report import search_path
@@ -34,9 +32,7 @@ from cbal_optuna.retraining import METRICS
 from cbal_optuna.retraining import SettingComparison
 
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
-PACKAGES = ("optuna", "torch", "timm", "numpy", "scikit-learn")
+STUDIES = Path(__file__).parents[1] / "studies"
 
 
 def main() -> None:
@@ -48,54 +44,54 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, metavar="FILE")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        results = [run(name, command, Path(folder)) for name, command in commands(options)]
+        results = [run(*study, folder=Path(folder)) for study in studies(options)]
         if options.cub:
             draw(Path(folder) / "cub200.db")
-    record = {"machine": machine(), "date": date.today().isoformat(), "studies": results}
-    (RESULTS / "gains.json").write_text(json.dumps(record, indent=1) + "\n")
+    write_record("gains", results)
 
 
-def commands(options: argparse.Namespace) -> list[tuple[str, list[str]]]:
-    """The name of each study, and the arguments of its script."""
-    frozen = ["--backbone", "tf_efficientnet_lite0", "--head-only", "--n-trials", "25", "--final"]
-    frozen += ["--weights", str(options.weights)]
-    found = [("digits", ["digits.py", "--final"])]
+def studies(options: argparse.Namespace) -> Iterator[tuple[str, str, list[str]]]:
+    """Name, script and arguments of each study."""
+    yield "digits", "digits", ["--final"]
+    frozen = ["--backbone", "tf_efficientnet_lite0", "--weights", str(options.weights)]
+    frozen += ["--head-only", "--n-trials", "25", "--final"]
+    short = ["--samples", "10000"]
     if options.cub:
-        cub = ["cub200.py", "--root", str(options.cub), *frozen, "--image-size", "128"]
-        found += [("cub200", cub), ("cub200-margin", [*cub, "--loss", "margin"])]
+        cub = ["--root", str(options.cub), "--image-size", "128", *frozen]
+        yield "cub200", "cub200", cub
+        yield "cub200-short", "cub200", [*cub, *short]
+        yield "cub200-margin", "cub200", [*cub, "--loss", "margin"]
     if options.flowers:
-        own = ["--root", str(options.flowers), "--image-size", "64"]
-        found.append(("image_folder", ["image_folder.py", *own, *frozen]))
-    return found
+        flowers = ["--root", str(options.flowers), "--image-size", "64", *frozen]
+        yield "flowers", "image_folder", flowers
+        yield "flowers-short", "image_folder", [*flowers, *short]
 
 
-def run(name: str, arguments: list[str], folder: Path) -> dict[str, Any]:
+def run(name: str, script: str, arguments: list[str], folder: Path) -> dict[str, Any]:
     """Run a study in a folder, and read what it found from its database."""
+    command = [sys.executable, STUDIES / f"{script}.py", *arguments, "--study-name", name]
     start = time.perf_counter()
-    script, *rest = arguments
-    subprocess.run([sys.executable, ROOT / "studies" / script, *rest], cwd=folder, check=True)
+    subprocess.run(command, cwd=folder, check=True)
     seconds = time.perf_counter() - start
-    storage = f"sqlite:///{folder}/{Path(script).stem}.db"
+    storage = f"sqlite:///{folder}/{script}.db"
     study = optuna.load_study(study_name=name, storage=storage)
     summary = summarize(study)
     assert summary.usual is not None
-    shown = [Path(a).name if a.startswith(os.sep) else a for a in arguments]
     return {
         "study": name,
-        "command": " ".join(["python", f"studies/{shown[0]}", *shown[1:]]),
+        "objective": study.user_attrs["objective"],
         "seconds": round(seconds, 1),
         "trials": len(study.trials),
-        "objective": study.user_attrs["objective"],
         "usual": {"params": summary.usual.params, "value": summary.usual.value},
         "best": {"params": summary.best.params, "value": summary.best.value},
         "fresh_seeds": [
-            comparison(storage, name, classes, summary.usual.params, summary.best.params)
+            fresh_seeds(storage, name, classes, summary.usual.params, summary.best.params)
             for classes in ("validation", "test")
         ],
     }
 
 
-def comparison(
+def fresh_seeds(
     storage: str, name: str, classes: str, usual: dict[str, Any], best: dict[str, Any]
 ) -> dict[str, Any]:
     """Means and half widths of the 95 % intervals, by metric."""
@@ -130,25 +126,6 @@ def draw(database: Path) -> None:
     figure = search_path(study)
     figure.update_layout(template="plotly_white", font_color="#333", paper_bgcolor="white")
     figure.write_image(RESULTS / "cub200_search.png", width=900, height=520, scale=2)
-
-
-def machine() -> dict[str, Any]:
-    return {
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "threads": os.environ.get("OMP_NUM_THREADS", "all"),
-        "python": platform.python_version(),
-        **{package: version(package) for package in PACKAGES},
-    }
-
-
-def processor() -> str:
-    """The processor's name, on Linux; elsewhere its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.machine()
-    return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
 
 
 if __name__ == "__main__":

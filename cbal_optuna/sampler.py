@@ -161,7 +161,7 @@ class CoordinateDescentSampler(BaseSampler):
         own = _claimed_point(trial, space)
         if own is None:
             own = self._claim(study, trial, space, search_space)
-        return space.decode(own)
+        return {a.name: self._value_at(a, p) for a, p in zip(space.axes, own)}
 
     def sample_independent(
         self,
@@ -217,6 +217,11 @@ class CoordinateDescentSampler(BaseSampler):
         if not (known and d._contains(d.to_internal_repr(value))):
             raise ValueError(f"`x0[{axis.name!r}]` is {value!r}; it should be in {d}.")
         return d.to_external_repr(d.to_internal_repr(value))
+
+    def _value_at(self, axis: Axis, position: float) -> Any:
+        # Positions are rounded; a value that `x0` gives is not.
+        start = self._start_value(axis)
+        return start if axis.snap(axis.encode(start)) == position else axis.decode(position)
 
     def _descent_options(self, study: Study, space: Space) -> DescentOptions:
         start = space.encode({axis.name: self._start_value(axis) for axis in space.axes})

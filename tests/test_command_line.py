@@ -168,7 +168,7 @@ def test_help_reads_well(run: Callable[..., Result]) -> None:
 def test_the_digits_script_runs(tmp_path: Path) -> None:
     done = script(tmp_path, "digits.py", *QUICK, "--n-trials", "2")
     assert done.returncode == 0, done.stderr
-    assert "digits: 2 complete" in done.stdout
+    assert "digits: 2 trials: 2 completed" in done.stdout
 
 
 def test_the_image_folder_script_runs(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_the_image_folder_script_runs(tmp_path: Path) -> None:
         tmp_path, "image_folder.py", *QUICK, *own, "--batch-sizes", "8", "12", "--n-trials", "2"
     )
     assert done.returncode == 0, done.stderr
-    assert "image_folder: 2 complete" in done.stdout
+    assert "image_folder: 2 trials: 2 completed" in done.stdout
 
 
 @pytest.mark.parametrize("name", ["cub200.py", "image_folder.py"])

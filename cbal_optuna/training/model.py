@@ -212,10 +212,11 @@ def _existing(weights: str | Path) -> Path:
 def _load_weights(model: nn.Module, path: Path) -> None:
     """Load a weights file, which may also hold the classifier that the backbone does without."""
     weights = _read_weights(path)
-    classifier = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
-    prefixes = tuple(
-        f"{name}." for name in ([classifier] if isinstance(classifier, str) else classifier)
-    )
+    classifiers = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
+    if isinstance(classifiers, str):
+        classifiers = (classifiers,)
+    # Some are linear layers with a normalisation beside them, under one roof.
+    prefixes = tuple(f"{name.rpartition('.')[0] or name}." for name in classifiers)
     own = model.state_dict()
     missing = sorted(own.keys() - weights.keys())
     surplus = sorted(k for k in weights.keys() - own.keys() if not k.startswith(prefixes))

@@ -161,7 +161,7 @@ def test_a_finite_space_is_evaluated_once_and_then_its_best_point_again(
     space: Space, seed: int
 ) -> None:
     size = int(space.size)
-    if size > 150:
+    if size > 60:
         return
     trials = search(space, noise(seed), size + 2)
 
@@ -173,7 +173,7 @@ def test_a_finite_space_is_evaluated_once_and_then_its_best_point_again(
 @given(spaces(SMALL), st.integers(0, 99))
 def test_workers_together_take_every_point_of_a_finite_space(space: Space, seed: int) -> None:
     size = int(space.size)
-    if size > 150:
+    if size > 60:
         return
     start = options_for(space).start
     history = History([(0, start, 1.0)])

@@ -1,0 +1,344 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+import math
+import time
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch import Tensor
+
+from cbal_optuna.losses import SplitInfoNCELoss
+from cbal_optuna.losses import SplitLoss
+from cbal_optuna.losses import SplitMarginLoss
+from cbal_optuna.losses import SplitTerms
+from cbal_optuna.training import DivergedError
+from cbal_optuna.training import LEARNING_RATE_RULES
+from cbal_optuna.training import train
+from cbal_optuna.training import TrainingOptions
+from cbal_optuna.training import TrainingRecord
+
+
+LABELS = np.repeat(np.arange(6), 8)
+INPUTS = torch.randn(48, 5, generator=torch.Generator().manual_seed(0))
+
+
+class Scripted(SplitLoss):
+    """A loss of given values, one for each step, whose gradient is zero."""
+
+    def __init__(self, values: list[float]) -> None:
+        super().__init__()
+        self._values = iter(values)
+
+    def terms(self, embeddings: Tensor, labels: Tensor, *args: Any) -> SplitTerms:
+        zero = (0 * embeddings).sum()
+        return SplitTerms(zero + next(self._values, 0.0), zero)
+
+    def _entropy(self, similarity: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+def trained(
+    loss: SplitLoss | None = None,
+    *,
+    model: nn.Module | None = None,
+    batch_size: int = 16,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 0.0,
+    evaluate: Callable[[int], Any] = lambda number: number,
+    **options: Any,
+) -> tuple[TrainingRecord, Any]:
+    training = TrainingOptions(**{"samples": 160, **options})
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    n_steps = training.n_steps(batch_size)
+    return train(
+        nn.Linear(5, 3) if model is None else model,
+        SplitInfoNCELoss() if loss is None else loss,
+        (rng.permutation(48)[:batch_size] for _ in range(n_steps)),
+        lambda items: INPUTS[torch.from_numpy(items)],
+        LABELS,
+        options=training,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        evaluate=evaluate,
+    )
+
+
+@pytest.fixture
+def learning_rates(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Filled with the learning rate of each step."""
+    rates: list[float] = []
+
+    class Recording(torch.optim.AdamW):
+        def step(self, closure: Any = None) -> Any:
+            rates.append(self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    monkeypatch.setattr(torch.optim, "AdamW", Recording)
+    return rates
+
+
+def test_training_lowers_the_loss() -> None:
+    model = nn.Linear(5, 3)
+    first, _ = trained(model=model, samples=16)
+    last, _ = trained(model=model, samples=16_000, learning_rate=1e-2)
+    assert last.positive + last.entropy < first.positive + first.entropy - 0.1
+
+
+@pytest.mark.parametrize(("samples", "batch_size", "n_steps"), [(160, 16, 10), (175, 16, 10)])
+def test_the_budget_is_counted_in_samples(
+    learning_rates: list[float], samples: int, batch_size: int, n_steps: int
+) -> None:
+    record, _ = trained(samples=samples, batch_size=batch_size)
+    assert len(learning_rates) == n_steps
+    assert record.samples_per_second * record.seconds == pytest.approx(n_steps * batch_size)
+
+
+@given(samples=st.integers(1, 10**7), batch_size=st.integers(1, 4096))
+def test_a_training_has_a_step_at_least_and_never_exceeds_its_budget_otherwise(
+    samples: int, batch_size: int
+) -> None:
+    n_steps = TrainingOptions(samples=samples).n_steps(batch_size)
+    assert n_steps == 1 or n_steps * batch_size <= samples < (n_steps + 1) * batch_size
+
+
+@pytest.mark.parametrize("warm_up", [0.0, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("n_steps", [1, 2, 3, 10, 100])
+def test_the_learning_rate_rises_to_its_peak_and_falls(
+    learning_rates: list[float], n_steps: int, warm_up: float
+) -> None:
+    trained(samples=16 * n_steps, warm_up=warm_up, learning_rate=0.5)
+    n_warm = max(1, round(warm_up * n_steps))
+    assert len(learning_rates) == n_steps
+    assert all(0 < rate <= 0.5 for rate in learning_rates)
+    assert learning_rates[n_warm - 1] == 0.5
+    assert learning_rates[:n_warm] == sorted(learning_rates[:n_warm])
+    assert learning_rates[n_warm:] == sorted(learning_rates[n_warm:], reverse=True)
+
+
+def test_the_fall_is_a_cosine_that_ends_near_zero(learning_rates: list[float]) -> None:
+    trained(samples=16 * 110, warm_up=10 / 110, learning_rate=2.0)
+    cosine = [1 + math.cos(math.pi * k / 100) for k in range(100)]
+    assert learning_rates[10:] == pytest.approx(cosine)
+    assert learning_rates[-1] < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("rule", "batch_size", "factor"),
+    [
+        ("none", 32, 1.0),
+        ("sqrt", 32, 0.5),
+        ("linear", 32, 0.25),
+        ("sqrt", 128, 1.0),
+        ("linear", 128, 1.0),
+        ("linear", 512, 4.0),
+    ],
+)
+def test_the_learning_rate_follows_the_batch_size_by_its_rule(
+    learning_rates: list[float], rule: str, batch_size: int, factor: float
+) -> None:
+    trained(
+        Scripted([]),
+        samples=batch_size,
+        batch_size=batch_size,
+        learning_rate_rule=rule,
+        learning_rate=0.1,
+    )
+    assert learning_rates == [pytest.approx(0.1 * factor)]
+
+
+def test_weight_decay_is_decoupled_from_the_gradient() -> None:
+    model = nn.Linear(5, 3, bias=False)
+    before = model.weight.detach().clone()
+    trained(Scripted([]), model=model, samples=16, learning_rate=0.1, weight_decay=0.5)
+    torch.testing.assert_close(model.weight.detach(), before * (1 - 0.1 * 0.5))
+
+
+@pytest.mark.parametrize(
+    ("n_steps", "n_evaluations", "expected"),
+    [
+        (10, 1, [10]),
+        (10, 2, [5, 10]),
+        (10, 4, [3, 5, 8, 10]),
+        (3, 3, [1, 2, 3]),
+        (3, 4, [1, 2, 3]),
+        (1, 4, [1]),
+    ],
+)
+def test_evaluations_are_at_equal_distances_and_fewer_in_a_short_training(
+    learning_rates: list[float], n_steps: int, n_evaluations: int, expected: list[int]
+) -> None:
+    evaluated: list[tuple[int, int]] = []
+
+    def evaluate(number: int) -> str:
+        evaluated.append((number, len(learning_rates)))
+        return f"evaluation {number}"
+
+    _, last = trained(samples=16 * n_steps, n_evaluations=n_evaluations, evaluate=evaluate)
+    assert evaluated == list(enumerate(expected, 1))
+    assert last == f"evaluation {len(expected)}"
+
+
+@given(n_steps=st.integers(1, 60), n_evaluations=st.integers(1, 20))
+def test_there_are_as_many_evaluations_as_fit(n_steps: int, n_evaluations: int) -> None:
+    numbers: list[int] = []
+    model = nn.Linear(5, 1)
+    trained(
+        Scripted([]),
+        model=model,
+        samples=n_steps,
+        batch_size=1,
+        n_evaluations=n_evaluations,
+        evaluate=numbers.append,
+    )
+    assert numbers == list(range(1, min(n_steps, n_evaluations) + 1))
+
+
+def test_an_evaluation_can_end_the_training(learning_rates: list[float]) -> None:
+    def evaluate(number: int) -> None:
+        if number == 2:
+            raise LookupError("enough")
+
+    with pytest.raises(LookupError, match="enough"):
+        trained(n_evaluations=5, evaluate=evaluate)
+    assert len(learning_rates) == 4
+
+
+def test_evaluations_are_not_in_the_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def clock() -> float:
+        return now
+
+    def evaluate(number: int) -> None:
+        nonlocal now
+        now += 1000.0
+
+    def inputs(self: nn.Module, batch: Tensor) -> Tensor:
+        nonlocal now
+        now += 1.0
+        return nn.functional.linear(batch, self.weight)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(time, "perf_counter", clock)
+    monkeypatch.setattr(nn.Linear, "forward", inputs)
+    record, _ = trained(samples=160, evaluate=evaluate)
+    assert record.seconds == 10.0
+    assert record.samples_per_second == 16.0
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(("step", "reported"), [(1, 3), (3, 3), (4, 5), (10, 10)])
+def test_one_bad_loss_ends_the_training_at_the_next_evaluation(
+    value: float, step: int, reported: int
+) -> None:
+    evaluated: list[int] = []
+    losses = [0.5] * (step - 1) + [value]
+    with pytest.raises(DivergedError, match=f"by step {reported} of 10"):
+        trained(Scripted(losses), n_evaluations=4, evaluate=evaluated.append)
+    assert evaluated == list(range(1, [3, 5, 8, 10].index(reported) + 1))
+
+
+def test_a_huge_learning_rate_diverges() -> None:
+    with pytest.raises(DivergedError):
+        trained(learning_rate=1e38)
+
+
+class Remembering(nn.Module):
+    """A linear model that keeps its last output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(5, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.last: Tensor = self.linear(inputs)
+        return self.last
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        SplitInfoNCELoss(balance=1.0, temperature=0.1),
+        SplitInfoNCELoss(balance=7.0, temperature=0.5),
+        SplitMarginLoss(balance=30.0, margin=0.1),
+    ],
+    ids=repr,
+)
+def test_the_gradient_ratio_is_that_of_the_last_batch(loss: SplitLoss) -> None:
+    model = Remembering()
+    items: list[np.ndarray] = []
+    rng = np.random.default_rng(0)
+    options = TrainingOptions(samples=64)
+
+    def inputs(batch: np.ndarray) -> Tensor:
+        items.append(batch)
+        return INPUTS[torch.from_numpy(batch)]
+
+    record, _ = train(
+        model,
+        loss,
+        (rng.permutation(48)[:16] for _ in range(4)),
+        inputs,
+        LABELS,
+        options=options,
+        batch_size=16,
+        learning_rate=1e-3,
+        weight_decay=0.0,
+        evaluate=lambda number: None,
+    )
+    embeddings = model.last.detach().requires_grad_()
+    labels = torch.from_numpy(LABELS[items[-1]])
+    terms = loss.terms(embeddings, labels)
+    assert record.positive == pytest.approx(terms.positive.item())
+    assert record.entropy == pytest.approx(terms.entropy.item())
+    weighted = torch.autograd.grad(loss.balance * terms.entropy, embeddings, retain_graph=True)[0]
+    positive = torch.autograd.grad(terms.positive, embeddings)[0]
+    expected = (weighted.norm() / positive.norm()).item()
+    assert 0.01 < expected < 100
+    assert record.gradient_ratio == pytest.approx(expected, rel=1e-5)
+
+
+def test_without_positives_the_gradient_ratio_is_infinite() -> None:
+    record, _ = trained(batch_size=1, samples=1)
+    assert record.gradient_ratio == math.inf
+
+
+def test_a_cpu_has_no_peak_memory() -> None:
+    assert trained()[0].peak_memory_mb is None
+
+
+def test_the_model_is_in_training_mode_after_an_evaluation_that_restores_it() -> None:
+    modes: list[bool] = []
+    model = nn.Sequential(nn.Linear(5, 3), nn.Dropout(0.5)).eval()
+    model.register_forward_hook(lambda module, *_: modes.append(module.training))
+    trained(model=model)
+    assert modes == [True] * 10
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        {"samples": 0},
+        {"images_per_class": 0},
+        {"n_evaluations": 0},
+        {"learning_rate_rule": "cubic"},
+        {"warm_up": -0.1},
+        {"warm_up": 1.5},
+        {"warm_up": math.nan},
+    ],
+)
+def test_options_out_of_range_are_named(argument: dict[str, Any]) -> None:
+    (name,) = argument
+    with pytest.raises(ValueError, match=f"`{name}` is"):
+        TrainingOptions(**{"samples": 100, **argument})
+
+
+def test_there_is_a_rule_for_each_word_of_the_issue() -> None:
+    assert set(LEARNING_RATE_RULES) == {"none", "sqrt", "linear"}
