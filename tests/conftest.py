@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import os
 from typing import Any
+
+
+# Networks this small are slower on several threads, and much slower where others want the cores
+# too. Set before torch is loaded, for the tests and the processes that they start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from optuna.distributions import CategoricalDistribution

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import optuna
@@ -197,19 +198,26 @@ def test_a_wrong_folder_says_what_was_expected(tmp_path: Path, name: str) -> Non
 def test_an_interrupted_study_is_intact_and_resumes(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    command = [sys.executable, STUDIES / "digits.py", *QUICK]
-    process = subprocess.Popen(
-        [*command, "--n-trials", "1000"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    read = ""
-    while "2/1000" not in read:
-        character = process.stderr.read(1)
-        assert character, read
-        read += character
-    process.send_signal(number)
-    rest = process.stderr.read()
-    assert process.wait() == 128 + number
+    command = [sys.executable, STUDIES / "digits.py", *QUICK, "--n-trials", "1000"]
+    printed = tmp_path / "stderr"
+    with printed.open("w") as stderr:
+        process = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            stderr=stderr,
+            # Children of a shell's background jobs, as on a CI machine, would ignore it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+    try:
+        deadline = time.monotonic() + 120
+        while "2/1000" not in printed.read_text():
+            assert process.poll() is None and time.monotonic() < deadline, printed.read_text()
+            time.sleep(0.05)
+        process.send_signal(number)
+        assert process.wait(timeout=60) == 128 + number
+    finally:
+        process.kill()
+    rest = printed.read_text()
     assert "the same command resumes it" in rest and "Traceback" not in rest
 
     trials = loaded(tmp_path).trials
