@@ -90,7 +90,8 @@ def main(script: StudyScript, arguments: Sequence[str] | None = None) -> NoRetur
     _fill_in_names(options, script.name)
     signal.signal(signal.SIGTERM, _terminate)
     warnings.formatwarning = _warning_without_code
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # Optuna warns of each failed trial, with a traceback; the progress bar says it in one line.
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         objective = _objective(script, options)
         _check_files(options, objective)

@@ -158,7 +158,7 @@ class CoordinateDescentSampler(BaseSampler):
         if not search_space:
             return {}
         space = Space.of(search_space)
-        own = _claimed_point(trial, space)
+        own = space.encode(_known_values(trial, space))
         if own is None:
             own = self._claim(study, trial, space, search_space)
         return {a.name: self._value_at(a, p) for a, p in zip(space.axes, own)}
@@ -252,13 +252,13 @@ class CoordinateDescentSampler(BaseSampler):
         point takes one that comes later.
         """
         options = self._descent_options(study, space)
-        history, pending, _ = _read(study, trial, space)
+        history, pending, _ = _read(study, trial, space, options.start)
         rank = 0
         for _ in range(_MAX_CLAIM_CONFLICTS):
             point = _choose(history, pending, space, options, rank)
             _write_claim(study, trial, space.decode(point), distributions)
             evaluated_before = point in history
-            history, pending, holders = _read(study, trial, space)
+            history, pending, holders = _read(study, trial, space, options.start)
             rivals = holders.get(point, [])
             if evaluated_before or not (rivals or point in history):
                 break
@@ -277,20 +277,31 @@ def _choose(
 
 
 def _read(
-    study: Study, trial: FrozenTrial, space: Space
+    study: Study, trial: FrozenTrial, space: Space, start: Point
 ) -> tuple[History, set[Point], dict[Point, list[int]]]:
     """The finished trials, the points under way, and the numbers of the trials that hold them, but
-    for one's own."""
+    for one's own.
+
+    When workers start together, some suggest one parameter after the other without a claim. Until
+    all their values are known they hold the point that has the others of the start: the first
+    trial is there, and any other may turn out to be.
+    """
     evaluations: list[tuple[int, Point, float]] = []
     holders: dict[Point, list[int]] = {}
     failures: Counter[Point] = Counter()
-    for other in _all_trials(study):
+    trials = _all_trials(study)
+    first = next((t.number for t in trials if t.state != TrialState.FAIL), None)
+    for other in trials:
         if other.number == trial.number:
             continue
-        point = _claimed_point(other, space)
+        values = _known_values(other, space)
+        under_way = not other.state.is_finished()
+        if under_way and (values or other.number == first):
+            values = {**space.decode(start), **values}
+        point = space.encode(values)
         if point is None:
             continue
-        if not other.state.is_finished():
+        if under_way:
             holders.setdefault(point, []).append(other.number)
         elif other.state == TrialState.FAIL and is_feasible(other):
             failures[point] += 1
@@ -326,17 +337,20 @@ def _value(trial: FrozenTrial, direction: StudyDirection) -> float:
     return trial.value if direction == StudyDirection.MAXIMIZE else -trial.value
 
 
-def _claimed_point(trial: FrozenTrial, space: Space) -> Point | None:
-    """The point a trial has, will have or had; :obj:`None` if it is not known or not in the
-    space."""
-    params = dict(trial.system_attrs.get("fixed_params", {}))
+def _known_values(trial: FrozenTrial, space: Space) -> dict[str, Any]:
+    """The values that a trial has, will have or had, as far as they are known."""
+    fixed = trial.system_attrs.get("fixed_params", {})
+    claim = trial.system_attrs.get(_CLAIM, {})
+    values = {}
     for axis in space.axes:
-        if axis.name in trial.params:
-            params[axis.name] = trial.params[axis.name]
-        elif axis.name not in params and axis.name in trial.system_attrs.get(_CLAIM, {}):
-            internal = trial.system_attrs[_CLAIM][axis.name]
-            params[axis.name] = axis.distribution.to_external_repr(internal)
-    return space.encode(params)
+        name = axis.name
+        if name in trial.params:
+            values[name] = trial.params[name]
+        elif name in fixed:
+            values[name] = fixed[name]
+        elif name in claim:
+            values[name] = axis.distribution.to_external_repr(claim[name])
+    return values
 
 
 def _write_claim(

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+import contextlib
 import copy
 import logging
 import math
 from pathlib import Path
 import pickle
 import re
+import threading
 from typing import Any
 
 import numpy as np
@@ -449,18 +452,19 @@ def test_trials_that_fail_before_they_suggest_anything_count_for_nothing() -> No
 def test_pruned_trials_are_worse_than_every_other(report: bool) -> None:
     study = new_study(CoordinateDescentSampler(x0=X0))
 
-    def pruned_near_the_optimum(trial: Trial) -> float:
+    def pruned_when_hot(trial: Trial) -> float:
         value = objective(trial)
-        if value < 0.5:
+        if trial.params["temperature"] > 0.2:
             if report:
                 trial.report(-1e9, 0)
             raise optuna.TrialPruned
         return value
 
-    study.optimize(pruned_near_the_optimum, 40)
+    study.optimize(pruned_when_hot, 25)
 
-    assert 0.5 <= study.best_value < 0.8
-    assert len(set(settings_of(study.trials))) == 40
+    assert study.get_trials(states=[TrialState.PRUNED])
+    assert study.best_trial.state == TrialState.COMPLETE
+    assert min(loss_of(t.params) for t in study.trials) < 0.01
 
 
 def test_a_study_of_pruned_trials_goes_on_to_other_points() -> None:
@@ -610,6 +614,28 @@ def test_trials_asked_for_together_are_at_different_points(
     assert len(set(settings)) == 8
 
 
+@pytest.mark.parametrize("n_suggested", [0, 1, 2])
+def test_the_start_is_not_given_to_others_while_the_first_trial_is_slow(n_suggested: int) -> None:
+    study = new_study(CoordinateDescentSampler(x0=X0))
+    slow, quick = study.ask(), study.ask()
+    for name in list(SPACE)[:n_suggested]:
+        slow._suggest(name, SPACE[name])
+    study.tell(quick, loss_of(suggest(quick)))
+
+    assert suggest(study.ask()) != X0
+    assert suggest(slow) == X0
+
+
+def test_the_point_of_a_trial_that_has_seen_a_part_of_the_space_is_not_given_to_others() -> None:
+    study = new_study(CoordinateDescentSampler(x0=X0))
+    first, slow = study.ask(), study.ask()
+    first.suggest_float("balance", 0.1, 10.0, log=True)
+    balance = slow.suggest_float("balance", 0.1, 10.0, log=True)
+    study.tell(first, loss_of(suggest(first)))
+
+    assert suggest(study.ask()) != {**X0, "balance": balance}
+
+
 def test_trials_may_be_told_in_any_order() -> None:
     study = new_study(CoordinateDescentSampler(x0=X0))
     for _ in range(8):
@@ -653,39 +679,80 @@ def test_a_trial_that_died_is_not_waited_for(n_finished: int) -> None:
 
 
 class RivalStorage(InMemoryStorage):
-    """In which other trials claim whatever point is claimed first, at the same time."""
+    """In which another trial claims the first point claimed, at the same time."""
 
-    def __init__(self, rivals: list[int]) -> None:
+    def __init__(self, *, finished: bool) -> None:
         super().__init__()
-        self._rivals = rivals
+        self.rival: int | None = None
+        self._finished = finished
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         super().set_trial_system_attr(trial_id, key, value)
-        while self._rivals and trial_id not in self._rivals:
-            super().set_trial_system_attr(self._rivals.pop(), key, value)
+        if self.rival is not None:
+            super().set_trial_system_attr(self.rival, key, value)
+            if self._finished:
+                self.set_trial_state_values(self.rival, TrialState.COMPLETE, [0.0])
+            self.rival = None
 
 
-@pytest.mark.parametrize("rivals", [[1], [3], [1, 3], [1, 2, 4, 5, 6]], ids=str)
-def test_a_worker_takes_another_point_when_others_claim_its_own(rivals: list[int]) -> None:
-    storage = RivalStorage([])
+@pytest.mark.parametrize("rival", [1, 2])
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_worker_leaves_a_point_that_another_has_claimed_meanwhile(
+    rival: int, finished: bool
+) -> None:
+    storage = RivalStorage(finished=finished)
     study = new_study(CoordinateDescentSampler(x0=X0), storage=storage)
     study.optimize(objective, 1)
-    trials = {trial.number: trial for trial in (study.ask() for _ in range(6))}
-    storage._rivals = [trials[number]._trial_id for number in rivals]
-    own = next(number for number in trials if number not in rivals)
-    setting = suggest(trials[own])
+    trials = {trial.number: trial for trial in (study.ask(), study.ask())}
+    storage.rival = trials[rival]._trial_id
+    own = 3 - rival
+    balance = suggest(trials[own])["balance"]
+    claims = {t.number: t.system_attrs.get("cbal:claim") for t in study.trials}
 
-    claims = [study.trials[number].system_attrs["cbal:claim"] for number in rivals]
-    assert all(claim == claims[0] for claim in claims)
-    assert setting["balance"] != claims[0]["balance"]
+    assert claims[own]["balance"] == balance
+    assert claims[rival]["balance"] != balance
+
+
+class LockstepStorage(InMemoryStorage):
+    """In which all workers choose, then all write their claims, then all read again."""
+
+    def __init__(self, n_workers: int) -> None:
+        super().__init__()
+        self._barrier = threading.Barrier(n_workers)
+        self.n_claims = 0
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        self._wait()
+        super().set_trial_system_attr(trial_id, key, value)
+        self.n_claims += 1
+        self._wait()
+
+    def _wait(self) -> None:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            self._barrier.wait(timeout=5.0)
+
+
+@pytest.mark.parametrize("n_workers", [2, 5])
+def test_workers_in_step_part_at_once(n_workers: int) -> None:
+    storage = LockstepStorage(n_workers)
+    study = new_study(CoordinateDescentSampler(x0=X0), storage=storage)
+    study.optimize(objective, 1)
+    trials = [study.ask() for _ in range(n_workers)]
+    with ThreadPoolExecutor(n_workers) as pool:
+        settings = list(pool.map(suggest, trials))
+
+    assert len({tuple(s.values()) for s in settings}) == n_workers
+    # All claim the same point, see one another, and take one point each.
+    assert storage.n_claims == 2 * n_workers
 
 
 # Retried trials
 
 
-def stale(study: Study, trial: Trial) -> None:
-    """What a heartbeat does with a trial whose worker died."""
+def stale(study: Study, trial: Trial, n_meanwhile: int = 0) -> None:
+    """What a heartbeat does with a trial whose worker died; others are faster by some trials."""
     study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+    study.optimize(objective, n_meanwhile)
     RetryHeartbeatStaleTrialCallback()(study, study.trials[trial.number])
 
 
@@ -701,13 +768,16 @@ def test_a_retried_trial_keeps_its_point(storage: BaseStorage) -> None:
     assert suggest(retried) == point
 
 
-def test_a_retried_trial_that_died_half_way_keeps_its_point(storage: BaseStorage) -> None:
+@pytest.mark.parametrize("n_meanwhile", [0, 3])
+def test_a_retried_trial_that_died_half_way_keeps_its_point(
+    storage: BaseStorage, n_meanwhile: int
+) -> None:
     study = new_study(storage=storage)
     study.optimize(objective, 5)
     dead = study.ask()
     dead.suggest_float("balance", 0.1, 10.0, log=True)
     claimed = params_after(6)[5]
-    stale(study, dead)
+    stale(study, dead, n_meanwhile)
     retried = study.ask()
 
     assert "temperature" not in retried.params

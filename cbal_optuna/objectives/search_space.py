@@ -180,7 +180,9 @@ def _nearest(parameter: Any, wanted: Any) -> Any:
     value = min(max(wanted, parameter.low), parameter.high)
     if parameter.step is None:
         return value
-    return parameter.low + round((value - parameter.low) / parameter.step) * parameter.step
+    n_steps = round((value - parameter.low) / parameter.step)
+    # A sum in floating point may end just above the range.
+    return min(parameter.low + n_steps * parameter.step, parameter.high)
 
 
 def _check_range(loss: str, name: str, parameter: Any) -> None:

@@ -259,6 +259,16 @@ def test_however_far_apart_its_levels_an_axis_is_searched(
         assert {level for _, level in trials} >= neighbours
 
 
+def test_a_step_is_half_the_last_move() -> None:
+    space = Space.of({"x": FloatDistribution(0.0, 1.0)})
+    trials = search(space, lambda p: -((p[0] - 0.9) ** 2), 6)
+
+    # Up, up to the bound, back by two golden sections; then half of the move of 0.4 from there.
+    assert [x for (x,), _ in trials] == pytest.approx(
+        [0.5, 0.75, 1.0, 0.905, 0.845, 0.702], abs=1e-3
+    )
+
+
 @pytest.mark.parametrize("n_levels", [2, 3, 6])
 def test_every_level_of_a_nominal_axis_is_tried_at_once(n_levels: int) -> None:
     space = Space.of({"loss": CategoricalDistribution("abcdef"[:n_levels])})
@@ -290,6 +300,10 @@ def test_one_evaluation_that_could_not_be_used_spoils_a_point() -> None:
 
     assert history.best == (0.5,)
     assert history.lowest == 1.0
+
+
+def test_a_point_both_infinitely_good_and_unusable_is_unusable() -> None:
+    assert History([(0, (0.0,), math.inf), (1, (0.0,), -math.inf)]).value((0.0,)) == -math.inf
 
 
 def test_points_under_way_are_not_better_than_a_history_without_any_usable_point() -> None:
@@ -364,6 +378,16 @@ def test_a_converged_descent_starts_again_elsewhere() -> None:
     assert best(trials)[1] == pytest.approx(3.0, abs=0.03)
 
 
+def test_a_later_descent_stays_where_it_starts() -> None:
+    space = Space.of({"x": FloatDistribution(0.0, 1.0), "y": FloatDistribution(0.0, 1.0)})
+    trials = points(search(space, hill((0.4, 0.4), 1.0), 50))
+    restart = next(
+        i for i, p in enumerate(trials) if i > 20 and min(map(abs, np.subtract(p, 0.4))) > 0.1
+    )
+
+    assert all(trials[restart][1] == y for _, y in trials[restart + 1 : restart + 3])
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_the_seed_decides_where_a_descent_starts_again_and_nothing_before(seed: int) -> None:
     f = hill((0.3, 0.6, 0.5))
@@ -385,6 +409,21 @@ def test_a_better_point_from_elsewhere_is_searched_around(n_before: int) -> None
 
     assert best(before)[1] < 1.1 < f(enqueued) < 3.0
     assert best(after)[1] > 4.9
+
+
+def test_an_axis_at_rest_is_searched_again_around_a_better_point_from_elsewhere() -> None:
+    space = Space.of({"n": IntDistribution(0, 4), "x": FloatDistribution(0.0, 1.0)})
+    near, far = hill((0.0, 0.3), 0.2), hill((1.0, 0.9), 0.3)
+    f = lambda p: near(p) + 5.0 * far(p)  # noqa: E731
+    before = search(space, f, 14, options_for(space, (0.25, 0.4)))
+    assert {n for n, _ in points(before[-6:])} == {0.0}
+    enqueued = (0.75, 0.9)
+    after = search(
+        space, f, 12, options_for(space, (0.25, 0.4)), [*before, (enqueued, f(enqueued))]
+    )
+
+    assert best(before)[0][0] == 0.0
+    assert (1.0, 0.9) in points(after)
 
 
 def test_a_worse_point_from_elsewhere_changes_nothing() -> None:

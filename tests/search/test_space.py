@@ -43,7 +43,9 @@ def log_floats(draw: st.DrawFn) -> FloatDistribution:
 def ints(draw: st.DrawFn) -> IntDistribution:
     low = draw(st.integers(-(10**9), 10**9))
     step = draw(st.integers(1, 100))
-    return IntDistribution(low, low + step * draw(st.integers(1, 99) | st.integers(1, 10**9)), step=step)
+    return IntDistribution(
+        low, low + step * draw(st.integers(1, 99) | st.integers(1, 10**9)), step=step
+    )
 
 
 @st.composite

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from hypothesis import given
+from hypothesis import settings
 from hypothesis import strategies as st
 import numpy as np
 import pytest
@@ -90,6 +91,23 @@ def test_training_lowers_the_loss() -> None:
     first, _ = trained(model=model, samples=16)
     last, _ = trained(model=model, samples=16_000, learning_rate=1e-2)
     assert last.positive + last.entropy < first.positive + first.entropy - 0.1
+
+
+def test_a_training_is_adamw_on_the_loss_of_each_batch() -> None:
+    model, expected = nn.Linear(5, 3), nn.Linear(5, 3)
+    expected.load_state_dict(model.state_dict())
+    loss = SplitMarginLoss(balance=30.0, margin=0.1)
+    trained(loss, model=model, samples=64, warm_up=1.0, learning_rate=0.1, weight_decay=0.2)
+
+    rng = np.random.default_rng(0)
+    optimizer = torch.optim.AdamW(expected.parameters(), weight_decay=0.2)
+    for step in range(4):
+        optimizer.param_groups[0]["lr"] = 0.1 * (step + 1) / 4
+        items = torch.from_numpy(rng.permutation(48)[:16])
+        optimizer.zero_grad()
+        loss(expected(INPUTS[items]), torch.from_numpy(LABELS)[items]).backward()
+        optimizer.step()
+    torch.testing.assert_close(model.weight, expected.weight)
 
 
 @pytest.mark.parametrize(("samples", "batch_size", "n_steps"), [(160, 16, 10), (175, 16, 10)])
@@ -186,6 +204,7 @@ def test_evaluations_are_at_equal_distances_and_fewer_in_a_short_training(
     assert last == f"evaluation {len(expected)}"
 
 
+@settings(deadline=None)
 @given(n_steps=st.integers(1, 60), n_evaluations=st.integers(1, 20))
 def test_there_are_as_many_evaluations_as_fit(n_steps: int, n_evaluations: int) -> None:
     numbers: list[int] = []
