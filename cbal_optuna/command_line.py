@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from dataclasses import field
 import math
 from pathlib import Path
-import signal
 import sys
 from typing import Any
 from typing import NoReturn
@@ -23,6 +22,8 @@ from optuna.exceptions import OptunaError
 
 from cbal_optuna.data import default_cache_directory
 from cbal_optuna.data import LabelledImages
+from cbal_optuna.interruption import Interrupted
+from cbal_optuna.interruption import Interruption
 from cbal_optuna.objectives import BATCH_SIZES
 from cbal_optuna.objectives import InfeasibleSettingError
 from cbal_optuna.objectives import LOSSES
@@ -88,25 +89,29 @@ def main(script: StudyScript, arguments: Sequence[str] | None = None) -> NoRetur
     parser = _parser(script)
     options = parser.parse_args(arguments)
     _fill_in_names(options, script.name)
-    signal.signal(signal.SIGTERM, _terminate)
+    interruption = Interruption()
     warnings.formatwarning = _warning_without_code
     # Optuna warns of each failed trial, with a traceback; the progress bar says it in one line.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        objective = _objective(script, options)
+        objective = _objective(script, options, interruption)
         _check_files(options, objective)
         objective.prepare()
     except (ValueError, OSError) as error:
         parser.error(str(error))
-    except KeyboardInterrupt as interruption:
-        sys.exit(_interrupted(interruption, "Nothing was written."))
+    except Interrupted as interrupted:
+        parser.exit(128 + interrupted.number, "\nInterrupted. Nothing was written.\n")
+    interruption.defer()
     try:
-        _run(options, objective)
-    except KeyboardInterrupt as interruption:
-        sys.exit(_interrupted(interruption, "The study is kept; the same command resumes it."))
+        _run(options, objective, interruption)
+    except Interrupted as interrupted:
+        parser.exit(
+            128 + interrupted.number,
+            "\nInterrupted. The study is kept; the same command resumes it.\n",
+        )
     except (FailingTrialsError, InfeasibleSettingError, OptunaError, OSError) as error:
-        sys.exit(f"{parser.prog}: {error}")
-    sys.exit(0)
+        parser.exit(1, f"{parser.prog}: error: {error}\n")
+    parser.exit(0)
 
 
 def _fill_in_names(options: argparse.Namespace, name: str) -> None:
@@ -125,28 +130,15 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message}\n")
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, ended like Ctrl-C."""
-
-
-def _terminate(signum: int, frame: object) -> NoReturn:
-    raise _Terminated
-
-
 def _warning_without_code(
     message: Warning | str, category: object, filename: str, lineno: int, line: str | None = None
 ) -> str:
     return f"warning: {message}\n"
 
 
-def _interrupted(interruption: KeyboardInterrupt, consequence: str) -> int:
-    """Say so and give the exit status of a shell."""
-    print(f"\nInterrupted. {consequence}", file=sys.stderr)
-    terminated = isinstance(interruption, _Terminated)
-    return 128 + (signal.SIGTERM if terminated else signal.SIGINT)
-
-
-def _objective(script: StudyScript, options: argparse.Namespace) -> RetrievalObjective:
+def _objective(
+    script: StudyScript, options: argparse.Namespace, interruption: Interruption
+) -> RetrievalObjective:
     batch_sizes = sorted(set(options.batch_sizes))
     space = SearchSpace(
         options.loss,
@@ -177,6 +169,7 @@ def _objective(script: StudyScript, options: argparse.Namespace) -> RetrievalObj
         device=options.device,
         seed=options.seed,
         cache_directory=options.cache_dir,
+        on_step=interruption.check,
     )
 
 
@@ -198,14 +191,16 @@ def _check_files(options: argparse.Namespace, objective: RetrievalObjective) -> 
             )
 
 
-def _run(options: argparse.Namespace, objective: RetrievalObjective) -> None:
+def _run(
+    options: argparse.Namespace, objective: RetrievalObjective, interruption: Interruption
+) -> None:
     storage = open_storage(options.storage)
     sampler = create_sampler(options.sampler, objective, options.seed)
     study = open_study(options.study_name, storage, objective, sampler)
     print(f"{study.study_name}: {options.n_trials} trials, stored in {masked(options.storage)}")
     comparisons: list[SettingComparison] = []
     try:
-        run_trials(study, objective, options.n_trials, options.timeout)
+        run_trials(study, objective, options.n_trials, options.timeout, between=interruption.check)
         summary = _summary(study)
         if summary is not None:
             comparisons.extend(_comparisons(options, objective, summary, storage))

@@ -116,6 +116,7 @@ def run_trials(
     objective: Callable[[optuna.Trial], float],
     n_trials: int,
     timeout: float | None = None,
+    between: Callable[[], None] = lambda: None,
 ) -> None:
     """Run trials until the study has ``n_trials`` usable ones, with a progress bar.
 
@@ -128,6 +129,8 @@ def run_trials(
             Completed and pruned trials of the study, those of earlier runs included.
         timeout:
             Seconds after which no further trial is begun.
+        between:
+            Called after each trial; what it raises ends the run.
 
     Raises:
         FailingTrialsError: Three trials in a row failed.
@@ -141,7 +144,11 @@ def run_trials(
             objective,
             timeout=timeout,
             catch=(Exception,),
-            callbacks=[progress, MaxTrialsCallback(n_trials, states=USABLE)],
+            callbacks=[
+                progress,
+                lambda study, trial: between(),
+                MaxTrialsCallback(n_trials, states=USABLE),
+            ],
         )
     if progress.n_failures >= _MAX_FAILURES_IN_A_ROW:
         raise FailingTrialsError(

@@ -192,9 +192,12 @@ def _checked_references(
 def _unit_vectors(embeddings: Tensor) -> Tensor:
     """Rows divided by their lengths.
 
-    A zero row stays zero. Divided by infinity, it also gets no gradient; divided by the usual
-    small constant, it would get one of 1e12.
+    First by their largest entries, as the squares of large ones overflow. A zero row stays zero.
+    Divided by infinity, it also gets no gradient; divided by the usual small constant, it would
+    get one of 1e12.
     """
+    largest = embeddings.detach().abs().amax(dim=1, keepdim=True)
+    embeddings = embeddings / largest.masked_fill(largest == 0, 1.0)
     length = torch.linalg.vector_norm(embeddings, dim=1, keepdim=True)
     unit: Tensor = embeddings / length.masked_fill(length == 0, math.inf)
     return unit

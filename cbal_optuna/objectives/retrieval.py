@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import asdict
 from dataclasses import dataclass
 from itertools import product
@@ -75,7 +77,8 @@ class RetrievalObjective:
     The value is that of the *last* evaluation, not of the best one: the learning rate has fallen
     to zero by then, so it is what the training arrives at, while the best of several noisy
     evaluations is too high, and the more so the more often one looks. With repeats or folds it is
-    the mean over them; all trials use the same seeds.
+    the mean over them; all trials use the same seeds. Run trials in parallel in processes: threads
+    (Optuna's ``n_jobs``) share torch's random state, and with them no value is reproducible.
 
     Each evaluation is reported to the pruner. A training that diverges, runs out of memory or
     cannot fill its batches makes the trial infeasible: its value is 0, the least that MAP@R can
@@ -118,6 +121,8 @@ class RetrievalObjective:
         cache_directory:
             Where decoded images and features are kept; see
             :func:`~cbal_optuna.data.default_cache_directory`.
+        on_step:
+            Called before each training step; what it raises ends the trial.
 
     Raises:
         ValueError: An argument is out of its range, or does not fit the data.
@@ -143,6 +148,7 @@ class RetrievalObjective:
         device: str = "auto",
         seed: int = 0,
         cache_directory: Path | None = None,
+        on_step: Callable[[], None] = lambda: None,
     ) -> None:
         self.space = SearchSpace(loss) if space is None else space
         if self.space.loss != loss:
@@ -166,6 +172,7 @@ class RetrievalObjective:
         self._embedding_dim = embedding_dim
         self._augmentation = augmentation or Augmentation()
         self._cache_directory = cache_directory or default_cache_directory()
+        self._on_step = on_step
         self._regime: Regime | None = None
 
     @property
@@ -312,7 +319,7 @@ class RetrievalObjective:
             record, (embeddings, metrics) = train(
                 model,
                 _loss(self.space.loss, setting),
-                (train_items[batch] for batch in batches),
+                self._steps(train_items, batches),
                 regime.training_inputs,
                 labels,
                 options=self.training,
@@ -323,6 +330,11 @@ class RetrievalObjective:
             )
         nmi = normalized_mutual_information(embeddings, evaluation_labels)
         return Outcome(metrics, nmi, record)
+
+    def _steps(self, items: np.ndarray, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        for batch in batches:
+            self._on_step()
+            yield items[batch]
 
     def _batches(
         self, labels: np.ndarray, batch_size: int, n_steps: int, seed: int

@@ -340,3 +340,12 @@ def test_balance_must_be_a_number_of_at_least_zero(
         ValueError, match="`balance` is .*, it must be a finite number of at least"
     ):
         loss(balance=balance)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_lengths_whose_squares_overflow_or_vanish_change_nothing(scale: float) -> None:
+    embeddings = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(8) % 3
+    usual = SplitInfoNCELoss().terms(embeddings, labels)
+    scaled = SplitInfoNCELoss().terms(scale * embeddings, labels)
+    torch.testing.assert_close(scaled, usual)

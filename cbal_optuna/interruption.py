@@ -1,0 +1,45 @@
+"""Ctrl-C and SIGTERM that cut no database transaction in two.
+
+An exception that a signal raises in the middle of a transaction can leave its locks behind, and
+the process then waits for itself. So once trials run, a signal is noted, and the exception raised
+where it does no harm: before a training step, and between trials.
+"""
+
+from __future__ import annotations
+
+import signal
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+class Interruption:
+    """Takes SIGINT, unless the process was started to ignore it, and SIGTERM.
+
+    They raise :class:`Interrupted` at once; after :meth:`defer`, in :meth:`check` alone, but for a
+    second one, which raises at once again.
+    """
+
+    def __init__(self) -> None:
+        self._deferred = False
+        self._noted: int | None = None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._receive)
+
+    def defer(self) -> None:
+        self._deferred = True
+
+    def check(self) -> None:
+        if self._noted is not None:
+            raise Interrupted(self._noted)
+
+    def _receive(self, number: int, frame: object) -> None:
+        if not self._deferred or self._noted is not None:
+            raise Interrupted(number)
+        self._noted = number
