@@ -70,7 +70,8 @@ class Axis:
         assert isinstance(d, (FloatDistribution, IntDistribution))
         if d.log:
             value = math.exp(_mix(math.log(d.low), math.log(d.high), position))
-            value = value if d.step is None else round(value)
+            # Twelve digits: 64.0 rather than 63.99999999999998.
+            value = float(f"{value:.12g}") if d.step is None else round(value)
         elif d.step is None:
             value = _mix(d.low, d.high, position)
         else:
