@@ -6,6 +6,7 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from dataclasses import dataclass
 import math
+import sys
 import time
 from typing import TypeVar
 
@@ -16,6 +17,11 @@ from torch import Tensor
 
 from cbal_optuna.losses import SplitLoss
 
+
+try:
+    import resource
+except ModuleNotFoundError:  # on Windows
+    resource = None  # type: ignore[assignment]
 
 LEARNING_RATE_RULES: dict[str, Callable[[float], float]] = {
     "none": lambda ratio: 1.0,
@@ -90,7 +96,8 @@ class TrainingRecord:
         samples_per_second:
             Of the steps.
         peak_memory_mb:
-            Of the CUDA device, in MiB; :obj:`None` on a CPU.
+            In MiB: of the CUDA device in this training; on a CPU, of the process so far.
+            :obj:`None` where the system does not tell.
     """
 
     positive: float
@@ -176,16 +183,24 @@ def train(
             seconds += time.perf_counter() - start
             evaluation = evaluate(evaluation_steps[step])
             start = time.perf_counter()
-    memory = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
     record = TrainingRecord(
         positive=terms.positive.item(),
         entropy=terms.entropy.item(),
         gradient_ratio=_gradient_ratio(loss, embeddings, batch_labels),
         seconds=seconds,
         samples_per_second=n_steps * batch_size / seconds,
-        peak_memory_mb=memory,
+        peak_memory_mb=_peak_memory_mb(device),
     )
     return record, evaluation
+
+
+def _peak_memory_mb(device: torch.device) -> float | None:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    if resource is None:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def _learning_rate_factor(step: int, n_steps: int, warm_up: float) -> float:

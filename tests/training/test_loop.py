@@ -329,8 +329,10 @@ def test_without_positives_the_gradient_ratio_is_infinite() -> None:
     assert record.gradient_ratio == math.inf
 
 
-def test_a_cpu_has_no_peak_memory() -> None:
-    assert trained()[0].peak_memory_mb is None
+def test_on_a_cpu_the_peak_memory_is_that_of_the_process() -> None:
+    peak = trained()[0].peak_memory_mb
+    # torch alone takes more than 50 MiB; no test takes a tenth of a TiB.
+    assert peak is not None and 50 < peak < 100_000
 
 
 def test_the_model_is_in_training_mode_after_an_evaluation_that_restores_it() -> None:
