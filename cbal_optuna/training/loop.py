@@ -18,10 +18,8 @@ from torch import Tensor
 from cbal_optuna.losses import SplitLoss
 
 
-try:
+if sys.platform != "win32":
     import resource
-except ModuleNotFoundError:  # on Windows
-    resource = None  # type: ignore[assignment]
 
 LEARNING_RATE_RULES: dict[str, Callable[[float], float]] = {
     "none": lambda ratio: 1.0,
@@ -197,7 +195,7 @@ def train(
 def _peak_memory_mb(device: torch.device) -> float | None:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    if resource is None:
+    if sys.platform == "win32":
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
