@@ -48,6 +48,7 @@ def main() -> None:
         if options.cub:
             draw(Path(folder) / "cub200.db")
     write_record("gains", results)
+    print(readme_table(results))
 
 
 def studies(options: argparse.Namespace) -> Iterator[tuple[str, str, list[str]]]:
@@ -119,6 +120,21 @@ def fresh_seeds(
 
 def rounded(interval: Interval) -> list[float]:
     return [round(interval.mean, 5), round(interval.half_width, 5)]
+
+
+def readme_table(results: list[dict[str, Any]]) -> str:
+    """MAP@R on fresh seeds as a table in reStructuredText."""
+    rows = [["Study", "Classes", "Usual", "Best", "Difference", "Gain"]]
+    for result in results:
+        for compared in result["fresh_seeds"]:
+            intervals = compared["metrics"]["map_at_r"]
+            gain = intervals["difference"][0] / intervals["usual"][0]
+            columns = [f"{mean:.3f} ± {half:.3f}" for mean, half in intervals.values()]
+            rows.append([result["study"], compared["classes"], *columns, f"{gain:+.1%}"])
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    rule = "  ".join("=" * width for width in widths)
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in rows]
+    return "\n".join([rule, lines[0], rule, *lines[1:], rule])
 
 
 def draw(database: Path) -> None:
