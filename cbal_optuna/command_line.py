@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
-import math
+import os
 from pathlib import Path
 import sys
 from typing import Any
@@ -19,6 +20,7 @@ import warnings
 import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.exceptions import OptunaError
+from optuna.storages import RDBStorage
 
 from cbal_optuna.data import default_cache_directory
 from cbal_optuna.data import LabelledImages
@@ -29,21 +31,21 @@ from cbal_optuna.objectives import InfeasibleSettingError
 from cbal_optuna.objectives import LOSSES
 from cbal_optuna.objectives import RetrievalObjective
 from cbal_optuna.objectives import SearchSpace
+from cbal_optuna.objectives import Setting
 from cbal_optuna.report import result_text
 from cbal_optuna.report import write_report
+from cbal_optuna.retraining import CLASSES
 from cbal_optuna.retraining import compare_settings
 from cbal_optuna.retraining import SettingComparison
 from cbal_optuna.storage import check_storage
 from cbal_optuna.storage import masked
 from cbal_optuna.storage import open_storage
 from cbal_optuna.study import check_study
-from cbal_optuna.study import create_sampler
 from cbal_optuna.study import FailingTrialsError
 from cbal_optuna.study import open_study
 from cbal_optuna.study import run_trials
+from cbal_optuna.study import run_usual
 from cbal_optuna.study import SAMPLERS
-from cbal_optuna.summary import summarize
-from cbal_optuna.summary import Summary
 from cbal_optuna.training import Augmentation
 from cbal_optuna.training import LEARNING_RATE_RULES
 from cbal_optuna.training import PRETRAINED
@@ -94,16 +96,19 @@ def main(script: StudyScript, arguments: Sequence[str] | None = None) -> NoRetur
     # Optuna warns of each failed trial, with a traceback; the progress bar says it in one line.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
+        exists = _check_places(options)
         objective = _objective(script, options, interruption)
-        _check_files(options, objective)
+        if exists:
+            _check_studies(options, objective)
         objective.prepare()
+        storage = open_storage(options.storage)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     except Interrupted as interrupted:
-        parser.exit(128 + interrupted.number, "\nInterrupted. Nothing was written.\n")
+        parser.exit(128 + interrupted.number, "\nInterrupted. No study was touched.\n")
     interruption.defer()
     try:
-        _run(options, objective, interruption)
+        status = _run(options, objective, storage, interruption)
     except Interrupted as interrupted:
         parser.exit(
             128 + interrupted.number,
@@ -111,7 +116,7 @@ def main(script: StudyScript, arguments: Sequence[str] | None = None) -> NoRetur
         )
     except (FailingTrialsError, InfeasibleSettingError, OptunaError, OSError) as error:
         parser.exit(1, f"{parser.prog}: error: {error}\n")
-    parser.exit(0)
+    parser.exit(status)
 
 
 def _fill_in_names(options: argparse.Namespace, name: str) -> None:
@@ -173,67 +178,92 @@ def _objective(
     )
 
 
-def _check_files(options: argparse.Namespace, objective: RetrievalObjective) -> None:
-    """See that the storage, the study in it and the report can be written to, before anything is.
+def _check_places(options: argparse.Namespace) -> bool:
+    """See that report and storage can be written to, before anything is, and whether the storage
+    exists.
 
     Raises:
         ValueError: One of them cannot.
     """
-    if not options.report.resolve().parent.is_dir():
+    report = options.report.resolve()
+    if report.is_dir() or not report.parent.is_dir() or not os.access(report.parent, os.W_OK):
         raise ValueError(
-            f"`--report` {options.report} cannot be written: its folder does not exist."
+            f"`--report` is {str(options.report)!r}; it should be a file in a folder that exists "
+            "and can be written to."
         )
-    if check_storage(options.storage):
-        storage = open_storage(options.storage)
-        if options.study_name in optuna.get_all_study_names(storage):
+    if report.exists() and report.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(
+            f"`--report` is {str(options.report)!r}, a file that is there and no .html file; it "
+            "should be another one."
+        )
+    if options.storage.endswith(options.report.name):
+        raise ValueError(f"`--report` {options.report} is the file of `--storage`.")
+    return check_storage(options.storage)
+
+
+def _check_studies(options: argparse.Namespace, objective: RetrievalObjective) -> None:
+    """See that the studies of these names, if there are, are of this objective.
+
+    Raises:
+        ValueError: One of them is not.
+    """
+    storage = open_storage(options.storage)
+    existing = optuna.get_all_study_names(storage)
+    for fresh_seeds in ("", *CLASSES):
+        name = ".".join(filter(None, (options.study_name, fresh_seeds)))
+        if name in existing:
             check_study(
-                optuna.load_study(study_name=options.study_name, storage=storage), objective
+                optuna.load_study(study_name=name, storage=storage), objective, fresh_seeds
             )
 
 
 def _run(
-    options: argparse.Namespace, objective: RetrievalObjective, interruption: Interruption
-) -> None:
-    storage = open_storage(options.storage)
-    sampler = create_sampler(options.sampler, objective, options.seed)
-    study = open_study(options.study_name, storage, objective, sampler)
+    options: argparse.Namespace,
+    objective: RetrievalObjective,
+    storage: RDBStorage,
+    interruption: Interruption,
+) -> int:
+    """Run the study and show its result; gives the exit status."""
+    study = open_study(options.study_name, storage, objective, options.sampler, options.seed)
     print(f"{study.study_name}: {options.n_trials} trials, stored in {masked(options.storage)}")
     comparisons: list[SettingComparison] = []
     try:
-        run_trials(study, objective, options.n_trials, options.timeout, between=interruption.check)
-        summary = _summary(study)
-        if summary is not None:
-            comparisons.extend(_comparisons(options, objective, summary, storage))
+        between = interruption.check
+        run_trials(study, objective, options.n_trials, options.timeout, between=between)
+        if options.timeout is None:
+            run_usual(study, objective, between=between)
+        comparisons.extend(_comparisons(options, objective, study, storage))
     finally:
+        print(f"\n{result_text(study, comparisons)}\n")
         write_report(options.report, study, comparisons)
-    print(f"\n{result_text(study, comparisons)}\n\n{_next_commands(options)}")
+        print(_next_commands(options))
+    return 0 if _best_params(study) else 1
 
 
-def _summary(study: optuna.Study) -> Summary | None:
-    """The study's summary, or :obj:`None` if no trial has a value."""
+def _best_params(study: optuna.Study) -> Setting:
+    """Those of the best trial; none if no trial has a feasible value."""
     try:
-        return summarize(study)
+        return study.best_trial.params
     except ValueError:
-        return None
+        return {}
 
 
 def _comparisons(
     options: argparse.Namespace,
     objective: RetrievalObjective,
-    summary: Summary,
-    storage: optuna.storages.BaseStorage,
-) -> list[SettingComparison]:
-    usual, best = objective.space.searched(objective.space.usual), summary.best.params
-    if usual == best:
-        return []
+    study: optuna.Study,
+    storage: RDBStorage,
+) -> Iterator[SettingComparison]:
+    usual, best = objective.space.searched(objective.space.usual), _best_params(study)
     wanted = {"validation": options.confirm, "test": FINAL_SEEDS if options.final else 0}
-    return [
-        compare_settings(
-            objective, storage, options.study_name, usual, best, classes=classes, n_seeds=n_seeds
-        )
-        for classes, n_seeds in wanted.items()
-        if n_seeds
-    ]
+    if best == usual:
+        # Its test result is still asked for.
+        del wanted["validation"]
+    for classes, n_seeds in wanted.items():
+        if n_seeds and best:
+            yield compare_settings(
+                objective, storage, study.study_name, usual, best, classes=classes, n_seeds=n_seeds
+            )
 
 
 def _next_commands(options: argparse.Namespace) -> str:
@@ -286,7 +316,7 @@ def _add_search_options(group: Group) -> None:
     )
     group.add_argument(
         "--seed",
-        type=_natural,
+        type=_seed,
         default=0,
         metavar="N",
         help="of the search and of its trainings (default: %(default)s)",
@@ -302,6 +332,7 @@ def _add_result_options(group: Group, name: str) -> None:
     )
     group.add_argument(
         "--study-name",
+        type=_name,
         metavar="NAME",
         help=f"(default: {name}, followed by -LOSS and -SAMPLER where they are not the default)",
     )
@@ -423,16 +454,31 @@ def _natural(text: str) -> int:
     return _number(int, text, 0, "a whole number of at least 0")
 
 
+def _seed(text: str) -> int:
+    return _number(int, text, 0, "a whole number from 0 to 2147483647", 2**31 - 1)
+
+
+def _name(text: str) -> str:
+    """A name that can also be that of a file."""
+    if not text.strip(" .") or not text.isprintable() or "/" in text or len(text) > 200:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a name of 1 to 200 printable characters without '/'"
+        )
+    return text
+
+
 def _positive_float(text: str) -> float:
     return _number(float, text, sys.float_info.min, "a positive number")
 
 
-def _number(kind: type[Number], text: str, low: float, allowed: str) -> Number:
+def _number(
+    kind: type[Number], text: str, low: float, allowed: str, high: float = sys.float_info.max
+) -> Number:
     try:
         value = kind(text)
     except ValueError:
         value = None
-    if value is None or not low <= value < math.inf:
+    if value is None or not low <= value <= high:
         raise argparse.ArgumentTypeError(f"{text!r} is not {allowed}")
     return value
 

@@ -14,7 +14,6 @@ import math
 from typing import Literal
 
 import numpy as np
-import optuna
 from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import create_trial
@@ -23,11 +22,13 @@ from tqdm import tqdm
 
 from cbal_optuna.objectives import RetrievalObjective
 from cbal_optuna.objectives import Setting
+from cbal_optuna.study import load_or_create
 
 
 CONFIDENCE = 0.95
 # Added to the objective's seed; trials use that seed and, with repeats, the few that follow.
 _FIRST_SEED = {"validation": 1_000, "test": 2_000}
+CLASSES = tuple(_FIRST_SEED)
 METRICS = (
     "map_at_r",
     "r_precision",
@@ -117,13 +118,9 @@ def compare_settings(
 
     Raises:
         InfeasibleSettingError: One of the settings cannot be trained.
+        ValueError: A study of that name is another one.
     """
-    study = optuna.create_study(
-        study_name=f"{study_name}.{classes}",
-        storage=storage,
-        direction="maximize",
-        load_if_exists=True,
-    )
+    study = load_or_create(f"{study_name}.{classes}", storage, objective, fresh_seeds=classes)
     seeds = tuple(objective.seed + _FIRST_SEED[classes] + i for i in range(n_seeds))
     runs = [(setting, seed) for seed in seeds for setting in (usual, best)]
     progress = tqdm(runs, f"{classes} classes, fresh seeds")

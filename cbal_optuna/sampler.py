@@ -254,7 +254,7 @@ class CoordinateDescentSampler(BaseSampler):
         options = self._descent_options(study, space)
         history, pending, _ = _read(study, trial, space, options.start)
         rank = 0
-        for _ in range(_MAX_CLAIM_CONFLICTS):
+        for n_conflicts in range(_MAX_CLAIM_CONFLICTS):
             point = _choose(history, pending, space, options, rank)
             _write_claim(study, trial, space.decode(point), distributions)
             evaluated_before = point in history
@@ -262,7 +262,8 @@ class CoordinateDescentSampler(BaseSampler):
             rivals = holders.get(point, [])
             if evaluated_before or not (rivals or point in history):
                 break
-            rank = sum(number < trial.number for number in rivals)
+            # One further with each conflict, or the next to come would take that point too.
+            rank = n_conflicts + sum(number < trial.number for number in rivals)
         return point
 
 

@@ -3,6 +3,9 @@ was killed."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+import os
 from pathlib import Path
 from typing import Any
 import warnings
@@ -16,7 +19,6 @@ from sqlalchemy import URL
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.exc import NoSuchModuleError
-from sqlalchemy.exc import SQLAlchemyError
 
 
 # A worker gives a sign of life every so many seconds; after three are missing its trial is
@@ -31,23 +33,31 @@ def check_storage(url: str) -> bool:
     """Whether a database holds studies already; nothing is written.
 
     Raises:
-        ValueError: The URL is malformed, its driver is not installed, or the database cannot be
-            reached.
+        ValueError: The URL is malformed, its driver is not installed, the database is in memory,
+            cannot be reached or written to, or holds the tables of another program.
     """
     parsed = _parsed(url)
+    with _one_sentence(url):
+        # Loads the driver and reads the options, without connecting.
+        create_engine(parsed).dialect.create_connect_args(parsed)
     if parsed.get_backend_name() == "sqlite" and not _sqlite_file_exists(parsed):
         return False
-    try:
-        engine = create_engine(parsed)
-        with engine.connect() as connection:
-            return inspect(connection).has_table("studies")
-    except ModuleNotFoundError as error:
+    tables = _tables(url)
+    foreign = (
+        tables - {"version_info"}
+        if parsed.get_backend_name() == "sqlite"
+        else tables
+        & {
+            "studies",
+            "trials",
+        }
+    )
+    if foreign and "version_info" not in tables:
         raise ValueError(
-            f"`storage` {masked(url)} needs the package {error.name}, which is not installed."
-        ) from error
-    except SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise ValueError(f"`storage` {masked(url)} cannot be used: {reason}") from error
+            f"`storage` {masked(url)} holds tables of another program ({min(foreign)!r}); it "
+            "should be a database of its own."
+        )
+    return "studies" in tables
 
 
 def open_storage(url: str) -> RDBStorage:
@@ -57,23 +67,20 @@ def open_storage(url: str) -> RDBStorage:
     again by another.
 
     Raises:
-        ValueError: The database was made by a version of Optuna with another schema.
+        ValueError: The database cannot be opened, or was made by a version of Optuna with another
+            schema.
     """
     is_sqlite = _parsed(url).get_backend_name() == "sqlite"
     arguments = {"connect_args": {"timeout": _SQLITE_TIMEOUT_SECONDS}} if is_sqlite else {}
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _one_sentence(url):
         warnings.simplefilter("ignore", ExperimentalWarning)
-        try:
-            return RDBStorage(
-                url,
-                engine_kwargs=arguments,
-                heartbeat_interval=HEARTBEAT_SECONDS,
-                grace_period=3 * HEARTBEAT_SECONDS,
-                **_retry_callback(),
-            )
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(f"`storage` {masked(url)} cannot be used: {reason}") from error
+        return RDBStorage(
+            url,
+            engine_kwargs=arguments,
+            heartbeat_interval=HEARTBEAT_SECONDS,
+            grace_period=3 * HEARTBEAT_SECONDS,
+            **_retry_callback(),
+        )
 
 
 def masked(url: str) -> str:
@@ -84,6 +91,7 @@ def masked(url: str) -> str:
 def _parsed(url: str) -> URL:
     try:
         parsed = make_url(url)
+        parsed.get_backend_name()
         parsed.get_dialect()
     except (ArgumentError, NoSuchModuleError, ValueError) as error:
         # The URL itself may hold a password, so it is not repeated.
@@ -97,11 +105,33 @@ def _parsed(url: str) -> URL:
 def _sqlite_file_exists(url: URL) -> bool:
     """Connecting would make the file."""
     if url.database in (None, "", ":memory:"):
-        return False
+        raise ValueError("`storage` is in memory, where nothing is kept; it should be a file.")
     path = Path(str(url.database))
-    if not path.exists() and not path.parent.is_dir():
-        raise ValueError(f"`storage` file {path} cannot be made: {path.parent} is no folder.")
+    place = path if path.exists() else path.parent
+    if not path.exists() and not place.is_dir():
+        raise ValueError(f"`storage` file {path} cannot be made: {place} is no folder.")
+    if not os.access(place, os.W_OK):
+        raise ValueError(f"`storage` file {path} cannot be written: {place} is read-only.")
     return path.exists()
+
+
+def _tables(url: str) -> set[str]:
+    with _one_sentence(url), create_engine(_parsed(url)).connect() as connection:
+        return set(inspect(connection).get_table_names())
+
+
+@contextmanager
+def _one_sentence(url: str) -> Iterator[None]:
+    """Turns what drivers raise, errors of many kinds, into one."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"`storage` {masked(url)} needs the package {error.name}, which is not installed."
+        ) from error
+    except Exception as error:
+        reason = " ".join(str(getattr(error, "orig", None) or error).split())
+        raise ValueError(f"`storage` {masked(url)} cannot be used: {reason}") from error
 
 
 def _retry_callback() -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import json
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.pruners import NopPruner
 from optuna.samplers import BaseSampler
@@ -22,6 +23,7 @@ from optuna.trial import TrialState
 from tqdm import tqdm
 
 from cbal_optuna.objectives import RetrievalObjective
+from cbal_optuna.objectives import SearchSpace
 from cbal_optuna.sampler import CoordinateDescentSampler
 from cbal_optuna.summary import USUAL
 
@@ -35,26 +37,27 @@ class FailingTrialsError(RuntimeError):
     """Several trials failed one after the other."""
 
 
-def create_sampler(name: str, objective: RetrievalObjective, seed: int) -> BaseSampler:
-    """One of :data:`SAMPLERS`, with the start of the objective where it takes one."""
-    return SAMPLERS[name](objective, seed)
-
-
-SAMPLERS: dict[str, Callable[[RetrievalObjective, int], BaseSampler]] = {
-    "cd": lambda objective, seed: CoordinateDescentSampler(
-        x0=objective.space.searched(objective.space.start),
-        order=list(objective.space.distributions),
-        seed=seed,
+SAMPLERS: dict[str, Callable[[SearchSpace, int], BaseSampler]] = {
+    "cd": lambda space, seed: CoordinateDescentSampler(
+        x0=space.searched(space.start), order=list(space.distributions), seed=seed
     ),
-    "tpe": lambda objective, seed: TPESampler(seed=seed),
-    "random": lambda objective, seed: RandomSampler(seed=seed),
-    "gp": lambda objective, seed: GPSampler(seed=seed),
-    "cma": lambda objective, seed: CmaEsSampler(seed=seed),
+    "tpe": lambda space, seed: TPESampler(seed=seed),
+    "random": lambda space, seed: RandomSampler(seed=seed),
+    "gp": lambda space, seed: GPSampler(seed=seed),
+    "cma": lambda space, seed: CmaEsSampler(seed=seed),
 }
 
 
-def check_study(study: Study, objective: RetrievalObjective) -> None:
+def check_study(study: Study, objective: RetrievalObjective, fresh_seeds: str = "") -> None:
     """See that a study's trials can be compared with those to come.
+
+    Args:
+        study:
+            The study.
+        objective:
+            What its trials are to evaluate.
+        fresh_seeds:
+            The classes that settings are compared on, if the study keeps such a comparison.
 
     Raises:
         ValueError: Its direction or its objective is another one.
@@ -64,51 +67,83 @@ def check_study(study: Study, objective: RetrievalObjective) -> None:
             f"`study_name` {study.study_name!r} is a study whose direction is not 'maximize'; use "
             "another name."
         )
-    if not study.trials and _OBJECTIVE not in study.user_attrs:
+    stored = study.user_attrs.get(_OBJECTIVE, {})
+    if not study.trials and not stored:
         return
-    wanted = _plain(objective.description)
-    stored = study.user_attrs.get(_OBJECTIVE)
-    if stored is None:
+    wanted = _identity(objective, fresh_seeds)
+    if not isinstance(stored, dict) or not stored:
         raise ValueError(
             f"`study_name` {study.study_name!r} is a study of another objective; use another name."
         )
-    for key in wanted:
-        if stored.get(key) != wanted[key]:
+    for key in sorted(wanted.keys() | stored.keys()):
+        if stored.get(key) != wanted.get(key):
             raise ValueError(
                 f"`study_name` {study.study_name!r} is a study with {key} {stored.get(key)!r}, "
-                f"not {wanted[key]!r}; use another name, or the same options as before."
+                f"not {wanted.get(key)!r}; use another name, or the same options as before."
             )
 
 
-def open_study(
-    name: str, storage: BaseStorage, objective: RetrievalObjective, sampler: BaseSampler
+def load_or_create(
+    name: str, storage: BaseStorage, objective: RetrievalObjective, fresh_seeds: str = ""
 ) -> Study:
-    """Make a study or resume it. Its first trials are the usual setting and the start of the
-    search, for every sampler.
-
-    Raises:
-        ValueError: There is a study of this name that has another direction or objective.
-    """
+    """A study that says what its trials evaluate; arguments and errors as in `check_study`."""
     study = optuna.create_study(
         study_name=name,
         storage=storage,
-        sampler=sampler,
         direction="maximize",
         # Coordinate descent needs the values of trials that a pruner would end.
         pruner=NopPruner(),
         load_if_exists=True,
     )
-    check_study(study, objective)
+    check_study(study, objective, fresh_seeds)
     if _OBJECTIVE not in study.user_attrs:
-        study.set_user_attr(_OBJECTIVE, objective.description)
+        study.set_user_attr(_OBJECTIVE, _identity(objective, fresh_seeds))
         study.set_user_attr(USUAL, objective.space.searched(objective.space.usual))
+    return study
+
+
+def open_study(
+    name: str, storage: BaseStorage, objective: RetrievalObjective, sampler: str, seed: int
+) -> Study:
+    """Make a study or resume it. Its first trials are the usual setting and the start of the
+    search, for every sampler.
+
+    Args:
+        name, storage:
+            Of the study.
+        objective:
+            What its trials evaluate.
+        sampler:
+            A key of :data:`SAMPLERS`.
+        seed:
+            Of the sampler.
+
+    Raises:
+        ValueError: There is a study of this name that has another direction or objective.
+    """
+    study = load_or_create(name, storage, objective)
+    trials = study.get_trials(deepcopy=False)
+    # Coordinate descent goes by the trials; others would draw the numbers of the first run again.
+    seed = seed if sampler == "cd" or not trials else _resumed_seed(seed, len(trials))
     space = objective.space
-    known = [_params(t) for t in study.get_trials(deepcopy=False) if t.state != TrialState.FAIL]
+    study.sampler = SAMPLERS[sampler](space, seed)
+    known = [_params(t) for t in trials if t.state != TrialState.FAIL]
     for setting in (space.searched(space.usual), space.searched(space.start)):
         if setting not in known:
             study.enqueue_trial(setting)
             known.append(setting)
     return study
+
+
+def run_usual(
+    study: Study, objective: RetrievalObjective, between: Callable[[], None] = lambda: None
+) -> None:
+    """Evaluate the usual setting if no trial has done so: the one that began to was killed."""
+    usable = study.get_trials(deepcopy=False, states=USABLE)
+    usual = objective.space.searched(objective.space.usual)
+    if all(trial.params != usual for trial in usable):
+        study.enqueue_trial(usual)
+        run_trials(study, objective, len(usable) + 1, between=between)
 
 
 def run_trials(
@@ -184,6 +219,14 @@ def _params(trial: FrozenTrial) -> dict[str, Any]:
     return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
 
 
-def _plain(description: dict[str, Any]) -> Any:
-    """As it comes back from a storage."""
-    return json.loads(json.dumps(description))
+def _identity(objective: RetrievalObjective, fresh_seeds: str) -> dict[str, Any]:
+    """What a study evaluates, as it comes back from a storage."""
+    identity = dict(objective.description)
+    if fresh_seeds:
+        identity["fresh_seeds"] = fresh_seeds
+    plain: dict[str, Any] = json.loads(json.dumps(identity))
+    return plain
+
+
+def _resumed_seed(seed: int, n_trials: int) -> int:
+    return int(np.random.SeedSequence([seed, n_trials]).generate_state(1)[0])

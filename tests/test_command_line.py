@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -65,7 +66,12 @@ def test_a_study_ends_with_a_table_a_report_and_the_next_command(
 ) -> None:
     status, out, err = run("--n-trials", "8", "--final")
     assert status == 0
-    for words in ("usual", "gain", "within 1 % of the best", "Validation classes, 2 fresh seeds"):
+    for words in (
+        "usual",
+        "noise included",
+        "within 1 % of the best",
+        "Validation classes, 2 fresh seeds",
+    ):
         assert words in out
     assert "Test classes, 5 fresh seeds" in out
     assert "optuna-dashboard sqlite:///tiny.db" in out
@@ -77,7 +83,7 @@ def test_a_study_ends_with_a_table_a_report_and_the_next_command(
 
 def test_a_study_that_finds_nothing_better_says_so(run: Callable[..., Result]) -> None:
     _, out, _ = run("--n-trials", "1")
-    assert "No better setting than the usual one was found." in out
+    assert "No trial is better than the usual setting (trial 0)." in out
     assert optuna.get_all_study_names("sqlite:///tiny.db") == ["tiny"]
 
 
@@ -101,7 +107,7 @@ def test_loss_and_sampler_have_studies_of_their_own_in_one_storage(
 
 def test_an_infeasible_trial_does_not_stop_the_study(run: Callable[..., Result]) -> None:
     status, out, _ = run("--n-trials", "3", "--learning-rate", "1e30")
-    assert status == 0
+    assert status == 1
     trials = optuna.load_study(study_name="tiny", storage="sqlite:///tiny.db").trials
     assert all("diverged" in trial.user_attrs["infeasible"] for trial in trials)
     assert "No trial has a feasible value" in out
@@ -126,7 +132,18 @@ def test_an_infeasible_trial_does_not_stop_the_study(run: Callable[..., Result])
         (["--samples", "16"], "`samples` is 16"),
         (["--folds", "5"], "`n_classes` must leave two classes"),
         (["--device", "abacus"], "`device` is 'abacus'"),
-        (["--report", "no/such/folder/report.html"], "its folder does not exist"),
+        (["--report", "no/such/folder/report.html"], "`--report` is 'no/such/folder/report.html'"),
+        (["--report", "."], "`--report` is '.'; it should be a file"),
+        (["--report", ""], "`--report` is '.'; it should be a file"),
+        (["--storage", "sqlite:///same.html", "--report", "same.html"], "the file of `--storage`"),
+        (["--storage", "sqlite://"], "`storage` is in memory"),
+        (["--storage", "sqlite:///x.db?timeout=abc"], "`storage` .* cannot be used"),
+        (["--storage", "sqlite+aiosqlite:///x.db"], "`storage` .* needs the package aiosqlite"),
+        (["--study-name", " "], "--study-name: ' ' is not a name"),
+        (["--study-name", "a/b"], "--study-name: 'a/b' is not a name"),
+        (["--seed", "2147483648"], "--seed: '2147483648' is not a whole number from 0"),
+        (["--folds", "1000000000"], "`n_classes` must leave two classes"),
+        (["--device", "meta"], "`device` is 'meta'"),
         (["--no-such-option"], "unrecognized arguments"),
     ],
 )
@@ -150,6 +167,37 @@ def test_a_study_with_other_options_under_the_same_name_is_refused(
     status, _, err = run("--n-trials", "3", "--samples", "1024")
     assert status == 2 and "study with samples 512, not 1024" in err
     assert (tmp_path / "tiny.db").read_bytes() == before
+
+
+def test_a_file_that_is_no_report_is_not_overwritten(
+    run: Callable[..., Result], tmp_path: Path
+) -> None:
+    (tmp_path / "weights.safetensors").write_text("precious")
+    status, _, err = run("--report", "weights.safetensors")
+    assert status == 2 and "a file that is there and no .html file" in err
+    assert (tmp_path / "weights.safetensors").read_text() == "precious"
+
+
+def test_the_test_classes_are_reported_even_if_nothing_better_was_found(
+    run: Callable[..., Result],
+) -> None:
+    _, out, _ = run("--n-trials", "1", "--final")
+    assert "The usual setting is the best one found: MAP@R" in out and "on test classes." in out
+
+
+def test_a_comparison_of_another_study_is_refused(run: Callable[..., Result]) -> None:
+    run("--n-trials", "1", "--confirm", "0", "--study-name", "b.validation")
+    status, _, err = run("--n-trials", "1", "--study-name", "b")
+    assert status == 2 and "'b.validation' is a study with fresh_seeds" in err
+
+
+def test_a_database_of_another_program_is_refused(
+    run: Callable[..., Result], tmp_path: Path
+) -> None:
+    with sqlite3.connect(tmp_path / "other.db") as connection:
+        connection.execute("CREATE TABLE customers (id INTEGER)")
+    status, _, err = run("--storage", "sqlite:///other.db")
+    assert status == 2 and "holds tables of another program ('customers')" in err
 
 
 def test_a_study_of_another_direction_is_refused(run: Callable[..., Result]) -> None:

@@ -12,7 +12,6 @@ import pytest
 
 from cbal_optuna.objectives import RetrievalObjective
 from cbal_optuna.storage import open_storage
-from cbal_optuna.study import create_sampler
 from cbal_optuna.study import open_study
 from cbal_optuna.study import run_trials
 
@@ -23,7 +22,7 @@ def test_the_dashboard_shows_trials_and_user_attributes(
     dashboard = pytest.importorskip("optuna_dashboard")
     storage = open_storage(f"sqlite:///{tmp_path}/tiny.db")
     objective = tiny_objective()
-    study = open_study("tiny", storage, objective, create_sampler("cd", objective, 0))
+    study = open_study("tiny", storage, objective, "cd", 0)
     run_trials(study, objective, 3)
 
     application = dashboard.wsgi(storage)

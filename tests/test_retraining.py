@@ -83,6 +83,15 @@ def test_only_the_test_comparison_touches_test_classes(
     }
 
 
+def test_trainings_of_another_objective_are_not_taken_for_ones_own(
+    tiny_objective: Callable[..., RetrievalObjective],
+) -> None:
+    storage = InMemoryStorage()
+    compared(tiny_objective(), storage, n_seeds=1)
+    with pytest.raises(ValueError, match="'tiny.validation' is a study with embedding_dim 8"):
+        compared(tiny_objective(embedding_dim=16), storage, n_seeds=1)
+
+
 def test_an_interrupted_comparison_goes_on_where_it_was(
     tiny_objective: Callable[..., RetrievalObjective], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,10 +9,10 @@ import pytest
 
 from cbal_optuna.objectives import RetrievalObjective
 from cbal_optuna.study import check_study
-from cbal_optuna.study import create_sampler
 from cbal_optuna.study import FailingTrialsError
 from cbal_optuna.study import open_study
 from cbal_optuna.study import run_trials
+from cbal_optuna.study import run_usual
 from cbal_optuna.study import SAMPLERS
 
 
@@ -22,7 +22,7 @@ Objectives = Callable[..., RetrievalObjective]
 def opened(
     objective: RetrievalObjective, storage: optuna.storages.BaseStorage, sampler: str = "cd"
 ) -> optuna.Study:
-    return open_study("tiny", storage, objective, create_sampler(sampler, objective, 0))
+    return open_study("tiny", storage, objective, sampler, 0)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -66,6 +66,34 @@ def test_a_resumed_study_equals_one_in_one_go(tiny_objective: Objectives) -> Non
     resumed = opened(objective, storage)
     assert [t.params for t in resumed.trials] == [t.params for t in in_one_go.trials]
     assert [t.value for t in resumed.trials] == [t.value for t in in_one_go.trials]
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_a_resumed_study_does_not_draw_the_same_points_again(
+    tiny_objective: Objectives, sampler: str
+) -> None:
+    objective, storage = tiny_objective(), InMemoryStorage()
+    for n_trials in (3, 6):
+        study = opened(objective, storage, sampler)
+        run_trials(study, objective, n_trials)
+    points = [tuple(trial.params.values()) for trial in study.trials]
+    assert len(set(points)) == 6
+
+
+def test_the_usual_setting_of_a_killed_worker_is_evaluated_in_the_end(
+    tiny_objective: Objectives,
+) -> None:
+    objective, storage = tiny_objective(), InMemoryStorage()
+    killed = opened(objective, storage).ask()
+    objective.space.suggest(killed)
+    study = opened(objective, storage)
+    run_trials(study, objective, 2)
+    run_usual(study, objective)
+    usual = objective.space.searched(objective.space.usual)
+    complete = [t.params for t in study.trials if t.state == TrialState.COMPLETE]
+    assert len(complete) == 3 and complete[-1] == usual
+    run_usual(study, objective)
+    assert len(study.trials) == 4
 
 
 def test_a_failed_trial_is_recorded_and_does_not_count(tiny_objective: Objectives) -> None:
@@ -132,6 +160,10 @@ def test_a_study_of_another_direction_or_package_is_refused(tiny_objective: Obje
     minimised = optuna.create_study(direction="minimize")
     with pytest.raises(ValueError, match="direction is not 'maximize'"):
         check_study(minimised, tiny_objective())
+    odd = optuna.create_study(direction="maximize")
+    odd.set_user_attr("objective", "foo")
+    with pytest.raises(ValueError, match="study of another objective"):
+        check_study(odd, tiny_objective())
     foreign = optuna.create_study(direction="maximize")
     foreign.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
     with pytest.raises(ValueError, match="study of another objective"):

@@ -57,6 +57,7 @@ def cached_array(
     part = directory / f"{key}.{uuid4().hex}.part"
     try:
         writable = np.lib.format.open_memmap(part, mode="w+", dtype=dtype, shape=shape)
+        _allocate(part)
         fill(writable)
         writable.flush()
         path = directory / f"{key}.{_checksum(writable):08x}.npy"
@@ -70,6 +71,13 @@ def cached_array(
             unfit.unlink(missing_ok=True)
     published: np.ndarray = np.load(path, mmap_mode="r")
     return published
+
+
+def _allocate(path: Path) -> None:
+    """Take the room on the disk now: were it full, writing to the map would kill the process."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def _verified(path: Path) -> np.ndarray | None:

@@ -75,7 +75,8 @@ def class_splits(
         n_validation = _rounded(len(development) * validation_share)
         blocks = [development[len(development) - n_validation :]]
     else:
-        blocks = np.array_split(development, folds)
+        # More blocks than classes, and then the smallest has none.
+        blocks = np.array_split(development, min(folds, len(development) + 1))
     smallest = min(n_test, *(min(len(block), len(development) - len(block)) for block in blocks))
     if smallest < 2:
         raise ValueError(

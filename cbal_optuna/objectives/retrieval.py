@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from dataclasses import asdict
 from dataclasses import dataclass
+import hashlib
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ from cbal_optuna.training import Regime
 from cbal_optuna.training import train
 from cbal_optuna.training import TrainingOptions
 from cbal_optuna.training import TrainingRecord
+from cbal_optuna.version import __version__
 
 
 class InfeasibleSettingError(RuntimeError):
@@ -101,11 +103,11 @@ class RetrievalObjective:
         embedding_dim:
             Width of the embeddings.
         loss:
-            ``"infonce"`` or ``"margin"``.
+            ``"infonce"`` or ``"margin"``; by default that of the space, else ``"infonce"``.
         space:
             What is searched; by default :class:`SearchSpace` of the loss.
         training:
-            Budget, images per class and class of schedule.
+            Budget, images per class, learning-rate rule and number of evaluations.
         augmentation:
             What is done to training images, unless only the head is trained.
         repeats:
@@ -138,7 +140,7 @@ class RetrievalObjective:
         head_only: bool = False,
         image_size: int | None = None,
         embedding_dim: int = 128,
-        loss: str = "infonce",
+        loss: str | None = None,
         space: SearchSpace | None = None,
         training: TrainingOptions | None = None,
         augmentation: Augmentation | None = None,
@@ -150,8 +152,8 @@ class RetrievalObjective:
         cache_directory: Path | None = None,
         on_step: Callable[[], None] = lambda: None,
     ) -> None:
-        self.space = SearchSpace(loss) if space is None else space
-        if self.space.loss != loss:
+        self.space = SearchSpace(loss or "infonce") if space is None else space
+        if loss not in (None, self.space.loss):
             raise ValueError(f"`space` is of the {self.space.loss} loss; `loss` is {loss!r}.")
         _check_positive(image_size=image_size, embedding_dim=embedding_dim, repeats=repeats)
         self.training = training or TrainingOptions(samples=100_000)
@@ -181,6 +183,7 @@ class RetrievalObjective:
         return {
             "dataset": self.dataset.name,
             "images": len(self.dataset),
+            "classes": _digest(self.dataset),
             "backbone": self._backbone.name,
             "weights": self._backbone.weights_fingerprint,
             "image_size": self._backbone.image_size,
@@ -389,12 +392,20 @@ def _loss(name: str, setting: Setting) -> SplitLoss:
     return SplitMarginLoss(setting["balance"], setting["margin"], setting["aggregation"])
 
 
+def _digest(dataset: LabelledImages) -> str:
+    """Tells data sets of one name apart, by the names and the labels of their classes."""
+    names = "\0".join(dataset.class_names).encode("utf-8", "surrogateescape")
+    return hashlib.sha256(names + dataset.labels.tobytes()).hexdigest()[:16]
+
+
 def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
+        if not torch.amp.is_autocast_available(device.type):
+            raise RuntimeError("no training on it")
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"`device` is {name!r}, which cannot be used here: {reason}") from error
@@ -408,4 +419,5 @@ def _check_positive(**arguments: int | None) -> None:
 
 
 def _versions() -> dict[str, str]:
-    return {m.__name__: m.__version__ for m in (optuna, timm, torch)}
+    modules = {m.__name__: m.__version__ for m in (optuna, timm, torch)}
+    return {"cbal_optuna": __version__, **modules}

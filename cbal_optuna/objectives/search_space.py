@@ -147,7 +147,10 @@ class SearchSpace:
         return {**self._parameters, **searched}
 
     def _setting(self, known: Setting) -> Setting:
-        """Known values where they are allowed, else the nearest or the middle of the range."""
+        """Known or default values where they are allowed, else the nearest or the middle."""
+        defaults = _DEFAULTS[self.loss].items()
+        fixed = {n: p for n, p in defaults if not isinstance(p, BaseDistribution)}
+        known = {**fixed, **known}
         return {n: _nearest(p, known.get(n)) for n, p in self._parameters.items()}
 
 

@@ -10,6 +10,7 @@ from cbal_optuna.report.words import label
 from cbal_optuna.report.words import METRIC_NAMES
 from cbal_optuna.report.words import near_values
 from cbal_optuna.report.words import number_of_trials
+from cbal_optuna.report.words import trial_result
 from cbal_optuna.report.words import tried_outside
 from cbal_optuna.report.words import verdict
 from cbal_optuna.retraining import SettingComparison
@@ -23,22 +24,19 @@ def result_text(study: Study, comparisons: Sequence[SettingComparison] = ()) -> 
     try:
         summary = summarize(study)
     except ValueError:
-        return f"{head} No trial has a feasible value."
+        reasons = (t.user_attrs["infeasible"] for t in trials if "infeasible" in t.user_attrs)
+        return f"{head} No trial has a feasible value. {next(reasons, '')}".rstrip()
     usual, best = summary.usual, summary.best
-    gain = "" if summary.gain is None else f"{summary.gain:+.1%}"
-    rows = [["", "usual", "best", "gain"]]
-    rows.append(
-        ["value of the trial", label(usual.value) if usual else "", label(best.value), gain]
-    )
+    rows = [["", "usual", "best"]]
+    rows.append(["value of the trial", label(usual.value) if usual else "", label(best.value)])
     for name, value in best.params.items():
-        rows.append([name, label(usual.params[name]) if usual else "", label(value), ""])
+        rows.append([name, label(usual.params.get(name, "")) if usual else "", label(value)])
     near = [["", "within 1 % of the best", "tried outside"]]
     for n in summary.near_optimal:
         distribution = best.distributions[n.name]
         near.append([n.name, near_values(n, distribution), tried_outside(n, distribution, trials)])
-    parts = [f"{head} Trial {best.number} is the best.", _aligned(rows), _aligned(near)]
-    if usual is not None and usual.params == best.params:
-        parts.append("No better setting than the usual one was found.")
+    result = " ".join(trial_result(summary, trials, study.direction))
+    parts = [head, _aligned(rows), result, _aligned(near)]
     return "\n\n".join([*parts, *map(_comparison_text, comparisons)])
 
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 import math
 from typing import Any
 
+import numpy as np
 from optuna.distributions import BaseDistribution
 from optuna.distributions import CategoricalDistribution
 from optuna.distributions import IntDistribution
@@ -86,6 +87,9 @@ def verdict(comparison: SettingComparison) -> str:
     change = f"{name} changes by {difference.mean:+.4f}{share}"
     if n_seeds < 2:
         return f"No gain is shown {where}: {change}, but one seed gives no interval."
+    if np.array_equal(comparison.usual[metric], comparison.best[metric]):
+        mean = comparison.mean("usual", metric)
+        return f"The usual setting is the best one found: {name} {mean} {where}."
     low, high = difference.mean - difference.half_width, difference.mean + difference.half_width
     interval = f"95 % interval {low:+.4f} to {high:+.4f}, {n_seeds} fresh seeds"
     if not difference.excludes_zero:

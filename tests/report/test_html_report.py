@@ -175,9 +175,14 @@ def test_a_difference_whose_interval_keeps_clear_of_zero_is_the_headline(path: P
     )
 
 
+def test_where_the_usual_setting_is_the_best_its_result_is_the_headline(path: Path) -> None:
+    page = Page(path, study_of(0.2), comparison(0.0, 0.0))
+    assert page.headline.startswith("The usual setting is the best one found: MAP@R")
+
+
 @pytest.mark.parametrize(
     "differences, word",
-    [((0.03, -0.02, 0.01), "may be noise"), ((0.1,), "gives no interval"), ((0.0, 0.0), "noise")],
+    [((0.03, -0.02, 0.01), "may be noise"), ((0.1,), "gives no interval")],
 )
 def test_no_gain_is_shown_if_the_interval_contains_zero(
     path: Path, differences: tuple[float, ...], word: str
