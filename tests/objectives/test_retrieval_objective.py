@@ -45,6 +45,7 @@ ATTRIBUTES = {
     "gradient_ratio",
     "seconds",
     "samples_per_second",
+    "peak_memory_mb",
     "values",
     "seed",
     "versions",
@@ -110,7 +111,7 @@ def test_a_trial_says_what_its_training_was_like(
     assert -1 <= attributes["positive"] <= 1
     assert attributes["gradient_ratio"] > 0
     assert attributes["samples_per_second"] * attributes["seconds"] == pytest.approx(512)
-    assert set(attributes["versions"]) == {"optuna", "timm", "torch"}
+    assert set(attributes["versions"]) == {"cbal_optuna", "optuna", "timm", "torch"}
     assert attributes["versions"]["torch"] == torch.__version__
     assert json.loads(json.dumps(attributes)) == attributes
 

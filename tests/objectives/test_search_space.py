@@ -113,9 +113,9 @@ def test_the_usual_setting_is_what_people_run() -> None:
         ({"batch_size": CategoricalDistribution((16, 64, 1024))}, 64),
         ({"batch_size": 48}, 48),
         ({"learning_rate": FloatDistribution(1e-4, 1e-2, log=True)}, 1e-3),
-        ({"weight_decay": FloatDistribution(0.0, 0.5)}, 0.25),
+        ({"weight_decay": FloatDistribution(0.0, 0.5)}, 1e-4),
         ({"weight_decay": CategoricalDistribution((0.0, 0.5))}, 0.0),
-        ({"denominator": CategoricalDistribution(("all", "negatives"))}, "all"),
+        ({"denominator": CategoricalDistribution(("all", "negatives"))}, "negatives"),
     ],
 )
 def test_the_start_is_the_usual_value_or_the_nearest_allowed(
