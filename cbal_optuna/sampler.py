@@ -52,9 +52,9 @@ class CoordinateDescentSampler(BaseSampler):
 
     The sampler keeps no state: each point is computed from the study's trials. A study can be
     stopped and resumed, and any number of threads, processes and machines can share it; each is
-    given another point, without waiting for anybody. Failed trials are evaluated again, at most
-    three times; trials that were pruned or that violate a constraint count as worse than every
-    other.
+    given another point, without waiting for anybody. A point whose trial failed is evaluated
+    again, and given up after three failures; trials that were pruned or that violate a constraint
+    count as worse than every other.
 
     Parameters that not every completed trial has (conditional ones, or ones whose range changes)
     are sampled independently, as by Optuna's own relative samplers.
