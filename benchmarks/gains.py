@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import subprocess
 import sys
@@ -42,11 +43,16 @@ def main() -> None:
     parser.add_argument("--cub", type=Path, metavar="DIR")
     parser.add_argument("--flowers", type=Path, metavar="DIR")
     parser.add_argument("--weights", type=Path, metavar="FILE")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="studies at a time")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        results = [run(*study, folder=Path(folder)) for study in studies(options)]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ThreadPoolExecutor(options.jobs) as jobs,
+    ):
+        wanted = [(*study, Path(folder) / study[0]) for study in studies(options)]
+        results = list(jobs.map(lambda study: run(*study), wanted))
         if options.cub:
-            draw(Path(folder) / "cub200.db")
+            draw(Path(folder) / "cub200" / "cub200.db")
     write_record("gains", results)
     print(readme_table(results))
 
@@ -70,6 +76,7 @@ def studies(options: argparse.Namespace) -> Iterator[tuple[str, str, list[str]]]
 
 def run(name: str, script: str, arguments: list[str], folder: Path) -> dict[str, Any]:
     """Run a study in a folder, and read what it found from its database."""
+    folder.mkdir()
     command = [sys.executable, STUDIES / f"{script}.py", *arguments, "--study-name", name]
     start = time.perf_counter()
     subprocess.run(command, cwd=folder, check=True)

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 _logger = logging.get_logger(__name__)
 
 _CLAIM = "cbal:claim"
-_MAX_CLAIM_CONFLICTS = 8
+# How often a claim is verified, and for how many of these a worker stays in the way of others.
+_MAX_CLAIM_READS = 50
+_MAX_WAITS = 10
 # A point at which this many trials have failed is given up.
 _MAX_FAILURES = 3
 
@@ -248,22 +250,29 @@ class CoordinateDescentSampler(BaseSampler):
         """Choose a point and write it on the trial for other workers to see.
 
         Two workers may choose the same point at the same time. Each writes its claim and then
-        reads again: of the two, at least one sees the other, and who sees another's claim on its
-        point takes one that comes later.
+        reads again: of the two, at least one sees the other. A point is kept when nobody else is
+        seen on it. Until then the earliest trial stays, and reads again, as long as the others may
+        still move; these take points that come later.
         """
         options = self._descent_options(study, space)
         history, pending, _ = _read(study, trial, space, options.start)
-        rank = 0
-        for n_conflicts in range(_MAX_CLAIM_CONFLICTS):
-            point = _choose(history, pending, space, options, rank)
-            _write_claim(study, trial, space.decode(point), distributions)
-            evaluated_before = point in history
+        point = _choose(history, pending, space, options, 0)
+        _write_claim(study, trial, space.decode(point), distributions)
+        n_waits = 0
+        for _ in range(_MAX_CLAIM_READS):
+            if point in history:
+                break
             history, pending, holders = _read(study, trial, space, options.start)
             rivals = holders.get(point, [])
-            if evaluated_before or not (rivals or point in history):
+            if not rivals and point not in history:
                 break
-            # One further with each conflict, or the next to come would take that point too.
-            rank = n_conflicts + sum(number < trial.number for number in rivals)
+            n_earlier = sum(rival.number < trial.number for rival in rivals)
+            wait = point not in history and not n_earlier and all(map(_may_move, rivals))
+            if wait and n_waits < _MAX_WAITS:
+                n_waits += 1
+                continue
+            point = _choose(history, pending, space, options, max(0, n_earlier - 1))
+            _write_claim(study, trial, space.decode(point), distributions)
         return point
 
 
@@ -279,16 +288,15 @@ def _choose(
 
 def _read(
     study: Study, trial: FrozenTrial, space: Space, start: Point
-) -> tuple[History, set[Point], dict[Point, list[int]]]:
-    """The finished trials, the points under way, and the numbers of the trials that hold them, but
-    for one's own.
+) -> tuple[History, set[Point], dict[Point, list[FrozenTrial]]]:
+    """The finished trials, the points under way, and the trials that hold them, but for one's own.
 
     When workers start together, some suggest one parameter after the other without a claim. Until
     all their values are known they hold the point that has the others of the start: the first
     trial is there, and any other may turn out to be.
     """
     evaluations: list[tuple[int, Point, float]] = []
-    holders: dict[Point, list[int]] = {}
+    holders: dict[Point, list[FrozenTrial]] = {}
     failures: Counter[Point] = Counter()
     trials = _all_trials(study)
     first = next((t.number for t in trials if t.state != TrialState.FAIL), None)
@@ -303,7 +311,7 @@ def _read(
         if point is None:
             continue
         if under_way:
-            holders.setdefault(point, []).append(other.number)
+            holders.setdefault(point, []).append(other)
         elif other.state == TrialState.FAIL and is_feasible(other):
             failures[point] += 1
             if failures[point] == _MAX_FAILURES:
@@ -352,6 +360,11 @@ def _known_values(trial: FrozenTrial, space: Space) -> dict[str, Any]:
         elif name in claim:
             values[name] = axis.distribution.to_external_repr(claim[name])
     return values
+
+
+def _may_move(trial: FrozenTrial) -> bool:
+    """Whether a trial under way may not have verified its claim yet."""
+    return trial.state == TrialState.RUNNING and _CLAIM in trial.system_attrs and not trial.params
 
 
 def _write_claim(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from dataclasses import dataclass
 import hashlib
@@ -316,7 +317,11 @@ class RetrievalObjective:
                 on_evaluation(number, metrics.map_at_r)
             return embeddings, metrics
 
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+        on_cuda = self.device.type == "cuda"
+        with (
+            torch.random.fork_rng(devices=[self.device] if on_cuda else []),
+            _one_thread(self._head_only and not on_cuda),
+        ):
             torch.manual_seed(seed)
             model = regime.model(train_items)
             record, (embeddings, metrics) = train(
@@ -390,6 +395,17 @@ def _loss(name: str, setting: Setting) -> SplitLoss:
     if name == "infonce":
         return SplitInfoNCELoss(setting["balance"], setting["temperature"], setting["denominator"])
     return SplitMarginLoss(setting["balance"], setting["margin"], setting["aggregation"])
+
+
+@contextmanager
+def _one_thread(active: bool) -> Iterator[None]:
+    """torch on one core: a head is so small that several lose more time than they save."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1 if active else n_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def _digest(dataset: LabelledImages) -> str:
