@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 _logger = logging.get_logger(__name__)
 
 _CLAIM = "cbal:claim"
-# How often a claim is verified, and for how many of these a worker stays in the way of others.
+# How often a worker looks whether its claim stands, and how many of these times it waits for later
+# ones to leave its point.
 _MAX_CLAIM_READS = 50
 _MAX_WAITS = 10
 # A point at which this many trials have failed is given up.

@@ -39,6 +39,7 @@ _MAX_NOMINAL_LEVELS = 6
 _LEVEL_SHARE = 0.3
 # A replay that has asked for known points again this often is taken to go round in circles.
 _MAX_REPEATS = 2_000
+# It is then left for random points: so many are tried before all points are gone through.
 _MAX_DRAWS = 100
 
 Descent = Generator[Point, float, None]
@@ -168,7 +169,8 @@ def next_point(
     descent = _descents(space, options, incumbent)
     guess = history.lowest
     request = next(descent)
-    for _ in range(len(taken) + _MAX_REPEATS if len(taken) < space.size else 0):
+    n_answers = len(taken) + _MAX_REPEATS if len(taken) < space.size else 0
+    for _ in range(n_answers):
         if request in history:
             incumbent.replayed(request)
             request = descent.send(history.value(request))

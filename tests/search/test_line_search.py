@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence
 import math
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,7 +71,7 @@ def responses(draw: st.DrawFn) -> Callable[[float], float]:
 
 @given(responses(), lines)
 def test_the_result_is_the_best_of_what_was_evaluated(
-    f: Callable[[float], float], line: dict[str, float]
+    f: Callable[[float], float], line: dict[str, Any]
 ) -> None:
     best, value, evaluated = search(f, **line)
 
@@ -80,7 +81,7 @@ def test_the_result_is_the_best_of_what_was_evaluated(
 
 @given(responses(), lines)
 def test_a_line_is_left_alone_unless_something_better_was_found(
-    f: Callable[[float], float], line: dict[str, float]
+    f: Callable[[float], float], line: dict[str, Any]
 ) -> None:
     best, value, _ = search(f, **line)
 
@@ -89,7 +90,7 @@ def test_a_line_is_left_alone_unless_something_better_was_found(
 
 @given(responses(), lines)
 def test_positions_are_on_the_line_and_told_apart(
-    f: Callable[[float], float], line: dict[str, float]
+    f: Callable[[float], float], line: dict[str, Any]
 ) -> None:
     _, _, evaluated = search(f, **line)
 
@@ -101,7 +102,7 @@ def test_positions_are_on_the_line_and_told_apart(
 
 @given(responses(), lines)
 def test_a_line_costs_at_most_eight_evaluations(
-    f: Callable[[float], float], line: dict[str, float]
+    f: Callable[[float], float], line: dict[str, Any]
 ) -> None:
     _, _, evaluated = search(f, **line)
 
@@ -110,7 +111,7 @@ def test_a_line_costs_at_most_eight_evaluations(
 
 @given(responses(), lines, st.sets(st.integers(-50, 50), min_size=1, max_size=8))
 def test_levels_are_evaluated_once_at_most(
-    f: Callable[[float], float], line: dict[str, float], levels: set[int]
+    f: Callable[[float], float], line: dict[str, Any], levels: set[int]
 ) -> None:
     positions = [k / 50 for k in {0, *levels}]
     line = {**line, "low": min(positions), "high": max(positions)}
@@ -122,7 +123,7 @@ def test_levels_are_evaluated_once_at_most(
 
 @given(responses(), lines, st.sampled_from([0.25, 2.0, 1024.0]))
 def test_the_unit_of_the_values_does_not_matter(
-    f: Callable[[float], float], line: dict[str, float], unit: float
+    f: Callable[[float], float], line: dict[str, Any], unit: float
 ) -> None:
     assert search(lambda p: unit * f(p), **line)[2] == search(f, **line)[2]
 
