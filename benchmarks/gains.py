@@ -53,7 +53,7 @@ def main() -> None:
         results = list(jobs.map(lambda study: run(*study), wanted))
         if options.cub:
             draw(Path(folder) / "cub200" / "cub200.db")
-    write_record("gains", results)
+    write_record(RESULTS / "gains.json", results)
     print(readme_table(results))
 
 

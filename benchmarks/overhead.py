@@ -20,6 +20,7 @@ from optuna.distributions import FloatDistribution
 from optuna.samplers import BaseSampler
 from optuna.samplers import RandomSampler
 from optuna.samplers import TPESampler
+from record import RESULTS
 from record import write_record
 
 from cbal_optuna import CoordinateDescentSampler
@@ -53,7 +54,7 @@ def main() -> None:
         medians = {name: round(statistics.median(t), 2) for name, t in times.items()}
         results.append({"finished_trials": n_finished, "median_cpu_ms": medians})
         print(n_finished, medians)
-    write_record("overhead", results)
+    write_record(RESULTS / "overhead.json", results)
 
 
 def study_of(sampler: BaseSampler, n_finished: int) -> optuna.Study:

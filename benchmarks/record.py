@@ -16,10 +16,11 @@ RESULTS = Path(__file__).parent / "results"
 _PACKAGES = ("optuna", "torch", "timm", "numpy", "scikit-learn")
 
 
-def write_record(name: str, results: Any) -> None:
-    """Write ``results/<name>.json``, with the command, the machine, the versions and the date."""
+def write_record(path: Path, results: Any) -> None:
+    """Write a JSON file, with the command, the machine, the versions and the date."""
+    script = Path(sys.argv[0]).name
     record = {
-        "command": " ".join(["python", f"benchmarks/{name}.py", *map(_shown, sys.argv[1:])]),
+        "command": " ".join(["python", f"benchmarks/{script}", *map(_shown, sys.argv[1:])]),
         "date": date.today().isoformat(),
         "machine": {
             "processor": _processor(),
@@ -32,7 +33,7 @@ def write_record(name: str, results: Any) -> None:
         },
         "results": results,
     }
-    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+    path.write_text(json.dumps(record, indent=1) + "\n")
 
 
 def _shown(argument: str) -> str:
