@@ -46,6 +46,10 @@ from cbal_optuna.training import TrainingRecord
 from cbal_optuna.version import __version__
 
 
+# Up to this side, in pixels, a step takes a CPU milliseconds.
+_SMALL_IMAGE = 64
+
+
 class InfeasibleSettingError(RuntimeError):
     """A setting with which no training comes to its end."""
 
@@ -320,7 +324,7 @@ class RetrievalObjective:
         on_cuda = self.device.type == "cuda"
         with (
             torch.random.fork_rng(devices=[self.device] if on_cuda else []),
-            _one_thread(self._head_only and not on_cuda),
+            _one_thread(not on_cuda and self._is_small),
         ):
             torch.manual_seed(seed)
             model = regime.model(train_items)
@@ -354,6 +358,11 @@ class RetrievalObjective:
             n_batches=n_steps,
             generator=np.random.default_rng(seed),
         )
+
+    @property
+    def _is_small(self) -> bool:
+        image_size = self._backbone.image_size
+        return self._head_only or (image_size is not None and image_size <= _SMALL_IMAGE)
 
     def _prepared(self) -> Regime:
         if self._regime is None:
@@ -399,7 +408,8 @@ def _loss(name: str, setting: Setting) -> SplitLoss:
 
 @contextmanager
 def _one_thread(active: bool) -> Iterator[None]:
-    """torch on one core: a head is so small that several lose more time than they save."""
+    """torch on one core: where each step is short, several wait for one another, and on a busy
+    machine for long."""
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1 if active else n_threads)
     try:
