@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
-import math
+import threading
 from typing import Any
 from typing import TYPE_CHECKING
 import zlib
@@ -15,18 +15,23 @@ import numpy as np
 from optuna import logging
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
-from cbal_optuna.feasibility import is_feasible
+from cbal_optuna.claims import known_values
+from cbal_optuna.claims import may_move
+from cbal_optuna.claims import write_claim
 from cbal_optuna.search import Axis
 from cbal_optuna.search import DescentOptions
 from cbal_optuna.search import History
 from cbal_optuna.search import LINE_SEARCHES
 from cbal_optuna.search import next_point
 from cbal_optuna.search import Point
+from cbal_optuna.search import Proposal
 from cbal_optuna.search import Space
+from cbal_optuna.study_history import common_distributions
+from cbal_optuna.study_history import MAX_FAILURES
+from cbal_optuna.study_history import StudyHistory
 
 
 if TYPE_CHECKING:
@@ -34,30 +39,34 @@ if TYPE_CHECKING:
 
 _logger = logging.get_logger(__name__)
 
-_CLAIM = "cbal:claim"
+# The user attribute that says why a trial is where it is.
+EXPLANATION = "search"
 # How often a worker looks whether its claim stands, and how many of these times it waits for later
 # ones to leave its point.
 _MAX_CLAIM_READS = 50
 _MAX_WAITS = 10
-# A point at which this many trials have failed is given up.
-_MAX_FAILURES = 3
 
 
 class CoordinateDescentSampler(BaseSampler):
-    """Coordinate descent with line searches, for objectives whose evaluations are few and
-    expensive.
+    """Coordinate descent with line searches, for objectives whose evaluations are few, expensive
+    and noisy.
 
-    One axis after the other is searched along a line through the best trial so far: a step to
-    either side, growing steps while they improve, then a parabola through the best three. Steps
-    shrink by themselves; a cycle that moved several axes is followed by a step along the total
-    displacement. Floats, ints and categoricals whose choices are increasing numbers (batch sizes)
-    are searched by lines; other categoricals level by level.
+    One axis after the other is stepped along from the best trial so far. After this first cycle, a
+    Gaussian process on all trials says where on the lines through the incumbent (along an axis,
+    along two whose ratio or product stays the same, towards another good trial) the largest
+    improvement is to be expected, or, when no line promises as much, where in the whole space.
+    Floats, ints and categoricals whose choices are increasing numbers (batch sizes) are searched
+    by lines; other categoricals level by level.
 
-    The sampler keeps no state: each point is computed from the study's trials. A study can be
-    stopped and resumed, and any number of threads, processes and machines can share it; each is
-    given another point, without waiting for anybody. A point whose trial failed is evaluated
-    again, and given up after three failures; trials that were pruned or that violate a constraint
-    count as worse than every other.
+    The sampler keeps no state that is not in the study: each point is computed from its trials. A
+    study can be stopped and resumed, and any number of threads, processes and machines can share
+    it; each is given another point, without waiting for anybody. A point whose trial failed is
+    evaluated again, and given up after three failures; trials that were pruned or that violate a
+    constraint count as worse than every other.
+
+    Each trial says why it is where it is in its user attribute ``search``: the line, the trial
+    from which it is searched (``incumbent``), how far from there (``step``, by parameter, as a
+    share of its range), and the ``expected_improvement`` in the unit of the objective.
 
     Parameters that not every completed trial has (conditional ones, or ones whose range changes)
     are sampled independently, as by Optuna's own relative samplers.
@@ -88,16 +97,16 @@ class CoordinateDescentSampler(BaseSampler):
             Names of parameters in the order in which they are searched; those not named follow in
             alphabetical order.
         line_search:
-            ``"parabolic"``: bracketing and parabolas, without a model.
+            ``"surrogate"``: on the model, at up to 50 ms a trial; ``"parabolic"``: brackets and
+            parabolas along one axis after the other, without a model.
         initial_step:
             The first step on every axis, as a share of its range, in (0, 1].
         tolerance:
-            The step, as a share of the range, below which a descent has converged. The next one
-            then starts from a random point.
+            The step, as a share of the range, below which a descent without a model has converged.
+            The next one then starts from a random point.
         seed:
-            Seed of those random points and of independent sampling; by default it follows from
-            the study's name. With the same seed and the same trials the same point is given, in
-            whatever process.
+            Seed of all that is random; by default it follows from the study's name. With the same
+            seed and the same trials the same point is given, in whatever process.
         independent_sampler:
             Samples the parameters that are sampled independently; by default uniformly at random.
         warn_independent_sampling:
@@ -110,7 +119,7 @@ class CoordinateDescentSampler(BaseSampler):
         *,
         x0: Mapping[str, Any] | None = None,
         order: Sequence[str] | None = None,
-        line_search: str = "parabolic",
+        line_search: str = "surrogate",
         initial_step: float = 0.25,
         tolerance: float = 0.015,
         seed: int | None = None,
@@ -138,6 +147,13 @@ class CoordinateDescentSampler(BaseSampler):
         self._seed = seed
         self._independent_sampler = independent_sampler
         self._warn_independent_sampling = warn_independent_sampling
+        self._cache = threading.local()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_cache"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _cache=threading.local())
 
     def reseed_rng(self) -> None:
         # The descent has no random stream that parallel workers could share: see `_choose`.
@@ -147,12 +163,14 @@ class CoordinateDescentSampler(BaseSampler):
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        trials = _all_trials(study)
-        completed = [t for t in trials if t.state == TrialState.COMPLETE]
-        # Before the first result, the trials under way already show the space to workers that
-        # start together.
-        shown = completed or [t for t in trials if t.distributions and t.number != trial.number]
-        return {n: d for n, d in _common_distributions(shown).items() if not d.single()}
+        history = self._history(study)
+        common = history.common
+        if common is None:
+            # Before the first result, other trials already show the space to workers that start
+            # together.
+            others = [t for t in history.trials if t.number != trial.number]
+            common = common_distributions([t.distributions for t in others if t.distributions])
+        return {n: d for n, d in common.items() if not d.single()}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -161,7 +179,7 @@ class CoordinateDescentSampler(BaseSampler):
         if not search_space:
             return {}
         space = Space.of(search_space)
-        own = space.encode(_known_values(trial, space))
+        own = space.encode(known_values(trial, space))
         if own is None:
             own = self._claim(study, trial, space, search_space)
         return {a.name: self._value_at(a, p) for a, p in zip(space.axes, own)}
@@ -173,12 +191,12 @@ class CoordinateDescentSampler(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        self._raise_error_if_multi_objective(study)
+        history = self._history(study)
         axis = Axis(param_name, param_distribution)
-        earlier = [t.state for t in _all_trials(study) if t.number < trial.number]
-        if len(earlier) < _MAX_FAILURES and all(state == TrialState.FAIL for state in earlier):
+        earlier = [t.state for t in history.trials[: trial.number]]
+        if len(earlier) < MAX_FAILURES and all(state == TrialState.FAIL for state in earlier):
             return self._start_value(axis)
-        if self._warn_independent_sampling and TrialState.COMPLETE in earlier:
+        if self._warn_independent_sampling and history.common is not None:
             _logger.warning(
                 f"The parameter {param_name!r} of trial {trial.number} is sampled independently, "
                 "because not every completed trial has it with the same distribution. Set "
@@ -256,123 +274,87 @@ class CoordinateDescentSampler(BaseSampler):
         still move; these take points that come later.
         """
         options = self._descent_options(study, space)
-        history, pending, _ = _read(study, trial, space, options.start)
-        point = _choose(history, pending, space, options, 0)
-        _write_claim(study, trial, space.decode(point), distributions)
+        finished = self._history(study)
+        history = finished.evaluations(space)
+        holders = _holders(finished, trial, space, options.start)
+        proposal = _choose(history, holders, space, options, 0)
+        write_claim(study, trial, space.decode(proposal.point), distributions)
         n_waits = 0
         for _ in range(_MAX_CLAIM_READS):
-            if point in history:
+            if proposal.line == "repeat":
                 break
-            history, pending, holders = _read(study, trial, space, options.start)
-            rivals = holders.get(point, [])
-            if not rivals and point not in history:
+            finished.read(study)
+            holders = _holders(finished, trial, space, options.start)
+            rivals = holders.get(proposal.point, [])
+            evaluated = proposal.point in history
+            if not rivals and not evaluated:
                 break
             n_earlier = sum(rival.number < trial.number for rival in rivals)
-            wait = point not in history and not n_earlier and all(map(_may_move, rivals))
+            wait = not evaluated and not n_earlier and all(map(may_move, rivals))
             if wait and n_waits < _MAX_WAITS:
                 n_waits += 1
                 continue
-            point = _choose(history, pending, space, options, max(0, n_earlier - 1))
-            _write_claim(study, trial, space.decode(point), distributions)
-        return point
+            proposal = _choose(history, holders, space, options, max(0, n_earlier - 1))
+            write_claim(study, trial, space.decode(proposal.point), distributions)
+        _explain(study, trial, proposal, space, history)
+        return proposal.point
+
+    def _history(self, study: Study) -> StudyHistory:
+        """What is finished now, read by this thread."""
+        self._raise_error_if_multi_objective(study)
+        history: StudyHistory | None = getattr(self._cache, "history", None)
+        if history is None or not history.is_of(study):
+            history = self._cache.history = StudyHistory(study)
+        history.read(study)
+        return history
 
 
 def _choose(
-    history: History, pending: set[Point], space: Space, options: DescentOptions, rank: int
-) -> Point:
-    """The point that follows when ``rank`` others take theirs first."""
+    history: History,
+    pending: Collection[Point],
+    space: Space,
+    options: DescentOptions,
+    rank: int,
+) -> Proposal:
+    """What follows when ``rank`` others take theirs first."""
     taken = set(pending)
     for _ in range(rank):
-        taken.add(next_point(history, taken, space, options))
+        taken.add(next_point(history, taken, space, options).point)
     return next_point(history, taken, space, options)
 
 
-def _read(
-    study: Study, trial: FrozenTrial, space: Space, start: Point
-) -> tuple[History, set[Point], dict[Point, list[FrozenTrial]]]:
-    """The finished trials, the points under way, and the trials that hold them, but for one's own.
+def _holders(
+    finished: StudyHistory, trial: FrozenTrial, space: Space, start: Point
+) -> dict[Point, list[FrozenTrial]]:
+    """The points under way and the trials that hold them, but for one's own.
 
     When workers start together, some suggest one parameter after the other without a claim. Until
     all their values are known they hold the point that has the others of the start: the first
     trial is there, and any other may turn out to be.
     """
-    evaluations: list[tuple[int, Point, float]] = []
     holders: dict[Point, list[FrozenTrial]] = {}
-    failures: Counter[Point] = Counter()
-    trials = _all_trials(study)
-    first = next((t.number for t in trials if t.state != TrialState.FAIL), None)
-    for other in trials:
+    for other in finished.under_way:
         if other.number == trial.number:
             continue
-        values = _known_values(other, space)
-        under_way = not other.state.is_finished()
-        if under_way and (values or other.number == first):
+        values = known_values(other, space)
+        if values or other.number == finished.first:
             values = {**space.decode(start), **values}
         point = space.encode(values)
-        if point is None:
-            continue
-        if under_way:
+        if point is not None:
             holders.setdefault(point, []).append(other)
-        elif other.state == TrialState.FAIL and is_feasible(other):
-            failures[point] += 1
-            if failures[point] == _MAX_FAILURES:
-                evaluations.append((other.number, point, -math.inf))
-        else:
-            evaluations.append((other.number, point, _value(other, study.direction)))
-    return History(evaluations), set(holders), holders
+    return holders
 
 
-def _all_trials(study: Study) -> list[FrozenTrial]:
-    # Not `study.get_trials`: a HyperbandPruner shows each bracket its own trials only, and that
-    # copies each of them.
-    trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
-    return sorted(trials, key=lambda t: t.number)
-
-
-def _common_distributions(trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
-    """The parameters that all trials have with equal distributions, by name."""
-    if not trials:
-        return {}
-    common = dict(trials[0].distributions)
-    for trial in trials[1:]:
-        common = {n: d for n, d in common.items() if trial.distributions.get(n) == d}
-    return dict(sorted(common.items()))
-
-
-def _value(trial: FrozenTrial, direction: StudyDirection) -> float:
-    """The value to be maximised."""
-    if trial.state != TrialState.COMPLETE or not is_feasible(trial):
-        return -math.inf
-    assert trial.value is not None
-    return trial.value if direction == StudyDirection.MAXIMIZE else -trial.value
-
-
-def _known_values(trial: FrozenTrial, space: Space) -> dict[str, Any]:
-    """The values that a trial has, will have or had, as far as they are known."""
-    fixed = trial.system_attrs.get("fixed_params", {})
-    claim = trial.system_attrs.get(_CLAIM, {})
-    values = {}
-    for axis in space.axes:
-        name = axis.name
-        if name in trial.params:
-            values[name] = trial.params[name]
-        elif name in fixed:
-            values[name] = fixed[name]
-        elif name in claim:
-            values[name] = axis.distribution.to_external_repr(claim[name])
-    return values
-
-
-def _may_move(trial: FrozenTrial) -> bool:
-    """Whether a trial under way may not have verified its claim yet."""
-    return trial.state == TrialState.RUNNING and _CLAIM in trial.system_attrs and not trial.params
-
-
-def _write_claim(
-    study: Study,
-    trial: FrozenTrial,
-    params: Mapping[str, Any],
-    distributions: Mapping[str, BaseDistribution],
+def _explain(
+    study: Study, trial: FrozenTrial, proposal: Proposal, space: Space, history: History
 ) -> None:
-    claim = {n: float(distributions[n].to_internal_repr(v)) for n, v in params.items()}
-    study._storage.set_trial_system_attr(trial._trial_id, _CLAIM, claim)
+    """Say on the trial why it is where it is, for people to see."""
+    reason: dict[str, Any] = {"line": proposal.line}
+    if proposal.origin is not None:
+        if proposal.origin in history:
+            reason["incumbent"] = history.number(proposal.origin)
+        steps = zip(space.names, proposal.origin, proposal.point)
+        reason["step"] = {name: round(q - p, 6) for name, p, q in steps if p != q}
+    if proposal.expected_improvement is not None:
+        reason["expected_improvement"] = proposal.expected_improvement
+    study._storage.set_trial_user_attr(trial._trial_id, EXPLANATION, reason)

@@ -212,7 +212,7 @@ def test_an_option_out_of_range_is_refused(option: str, value: Any) -> None:
 )
 def test_parameters_are_searched_in_order(order: list[str] | None, expected: list[str]) -> None:
     study = new_study(CoordinateDescentSampler(x0=X0, order=order))
-    study.optimize(lambda trial: float(bool(suggest(trial))), 11)
+    study.optimize(lambda trial: float(bool(suggest(trial))), 4)
     changed = [{n for n in X0 if t.params[n] != X0[n]} for t in study.trials[1:]]
 
     assert list(dict.fromkeys(name for names in changed for name in names)) == expected
@@ -335,7 +335,10 @@ def test_the_workers_of_a_study_agree_without_a_seed() -> None:
 
 
 def test_different_seeds_start_again_at_different_points() -> None:
-    a, b = (params_after(60, CoordinateDescentSampler(seed=seed)) for seed in (0, 1))
+    a, b = (
+        params_after(60, CoordinateDescentSampler(line_search="parabolic", seed=seed))
+        for seed in (0, 1)
+    )
 
     assert a[:15] == b[:15]
     assert a != b
@@ -361,7 +364,7 @@ def test_a_sampler_keeps_nothing_from_one_study_for_another() -> None:
     study = new_study(sampler)
     study.optimize(lambda trial: trial.suggest_int("balance", 0, 9), 20)
 
-    assert vars(sampler) == vars(CoordinateDescentSampler(seed=0))
+    assert pickle.dumps(sampler) == pickle.dumps(CoordinateDescentSampler(seed=0))
     assert params_after(20, sampler) == params_after(20)
 
 
@@ -434,7 +437,7 @@ def test_x0_is_left_after_three_failures() -> None:
 
 
 def test_trials_that_fail_before_they_suggest_anything_count_for_nothing() -> None:
-    study = new_study(CoordinateDescentSampler(x0=X0))
+    study = new_study(CoordinateDescentSampler(x0=X0, seed=0))
 
     def late(trial: Trial) -> float:
         if trial.number < 2 or trial.number == 5:
@@ -444,12 +447,12 @@ def test_trials_that_fail_before_they_suggest_anything_count_for_nothing() -> No
     study.optimize(late, 12, catch=RuntimeError)
     completed = [t.params for t in study.get_trials(states=[TrialState.COMPLETE])]
 
-    assert completed == params_after(9, CoordinateDescentSampler(x0=X0))
+    assert completed == params_after(9, CoordinateDescentSampler(x0=X0, seed=0))
 
 
 @pytest.mark.parametrize("report", [True, False])
 def test_pruned_trials_are_worse_than_every_other(report: bool) -> None:
-    study = new_study(CoordinateDescentSampler(x0=X0))
+    study = new_study(CoordinateDescentSampler(x0=X0, seed=0))
 
     def pruned_when_hot(trial: Trial) -> float:
         value = objective(trial)
@@ -467,7 +470,7 @@ def test_pruned_trials_are_worse_than_every_other(report: bool) -> None:
 
 
 def test_a_study_of_pruned_trials_goes_on_to_other_points() -> None:
-    study = new_study(CoordinateDescentSampler(x0=X0))
+    study = new_study(CoordinateDescentSampler(x0=X0, seed=0))
 
     def pruned(trial: Trial) -> float:
         suggest(trial)
@@ -578,25 +581,23 @@ def test_an_enqueued_parameter_is_kept_and_the_others_are_searched() -> None:
 
 @pytest.mark.filterwarnings("ignore:Fixed parameter")
 def test_an_enqueued_point_outside_the_space_does_no_harm() -> None:
-    study = new_study(CoordinateDescentSampler(x0=X0))
+    study = new_study(CoordinateDescentSampler(x0=X0, seed=0))
     study.optimize(objective, 1)
     study.enqueue_trial({**X0, "balance": 99.0})
     study.optimize(objective, 10)
     others = [trial.params for trial in study.trials if trial.number != 1]
 
-    assert others == params_after(10, CoordinateDescentSampler(x0=X0))
+    assert others == params_after(10, CoordinateDescentSampler(x0=X0, seed=0))
 
 
 def test_the_trials_of_another_sampler_are_taken_up() -> None:
     study = new_study(RandomSampler(seed=0))
     study.optimize(objective, 30)
-    best = study.best_params
-    study.sampler = CoordinateDescentSampler(x0=X0)
-    study.optimize(objective, 2)
+    before = study.best_value
+    study.sampler = CoordinateDescentSampler(x0=X0, seed=0)
+    study.optimize(objective, 5)
 
-    assert study.trials[30].params == X0
-    changed = [n for n in best if study.trials[31].params[n] != pytest.approx(best[n], rel=1e-4)]
-    assert len(changed) == 1
+    assert study.best_value < 0.5 * before
 
 
 # Several workers
@@ -649,12 +650,14 @@ def test_trials_may_be_told_in_any_order() -> None:
 
 
 def test_trials_may_be_asked_for_with_their_distributions() -> None:
-    study = new_study(CoordinateDescentSampler(x0=X0))
+    study = new_study(CoordinateDescentSampler(x0=X0, seed=0))
     for _ in range(20):
         trial = study.ask(SPACE)
         study.tell(trial, loss_of(trial.params))
 
-    assert [t.params for t in study.trials] == params_after(20, CoordinateDescentSampler(x0=X0))
+    assert [t.params for t in study.trials] == params_after(
+        20, CoordinateDescentSampler(x0=X0, seed=0)
+    )
 
 
 def test_threads_share_a_sampler() -> None:
@@ -866,7 +869,9 @@ def test_a_range_may_change_with_every_trial(shift: float) -> None:
 
 
 def test_a_parameter_may_be_added_and_dropped() -> None:
-    study = new_study(CoordinateDescentSampler(seed=0, warn_independent_sampling=False))
+    study = new_study(
+        CoordinateDescentSampler(line_search="parabolic", seed=0, warn_independent_sampling=False)
+    )
     study.optimize(objective, 6)
     study.optimize(lambda trial: objective(trial) + trial.suggest_float("margin", 0.0, 1.0), 6)
     study.optimize(lambda trial: trial.suggest_float("balance", 0.1, 10.0, log=True), 30)

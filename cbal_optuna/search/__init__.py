@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from cbal_optuna.search.descent import DescentOptions
-from cbal_optuna.search.descent import History
 from cbal_optuna.search.descent import LINE_SEARCHES
 from cbal_optuna.search.descent import next_point
+from cbal_optuna.search.history import History
+from cbal_optuna.search.proposal import DescentOptions
+from cbal_optuna.search.proposal import Proposal
+from cbal_optuna.search.response import Response
 from cbal_optuna.search.space import Axis
 from cbal_optuna.search.space import Point
 from cbal_optuna.search.space import Space
@@ -17,6 +19,8 @@ __all__ = [
     "History",
     "LINE_SEARCHES",
     "Point",
+    "Proposal",
+    "Response",
     "Space",
     "next_point",
 ]

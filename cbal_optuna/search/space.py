@@ -17,6 +17,8 @@ import itertools
 import math
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
@@ -96,6 +98,17 @@ class Axis:
         """The nearest position that is a value of the axis."""
         return self.encode(self.decode(position))
 
+    def snap_all(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """:meth:`snap` for an array, to rounding."""
+        d = self.distribution
+        if self.n_levels is None:
+            return positions
+        if isinstance(d, IntDistribution) and d.log:
+            low, high = math.log(d.low), math.log(d.high)
+            values = np.clip(np.rint(np.exp(low + positions * (high - low))), d.low, d.high)
+            return (np.log(values) - low) / (high - low)
+        return np.rint(positions * (self.n_levels - 1)) / (self.n_levels - 1)
+
     def move(self, position: float, change: float) -> float:
         """The position of the value nearest to ``position + change``: another value than at
         ``position`` if there is one on that side."""
@@ -166,6 +179,11 @@ class Space:
     def decode(self, point: Point) -> dict[str, Any]:
         """The setting of a point."""
         return {a.name: a.decode(p) for a, p in zip(self.axes, point, strict=True)}
+
+    def snap_all(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """:meth:`snap` for an array of shape (n, number of axes), to rounding."""
+        columns = [axis.snap_all(points[:, j]) for j, axis in enumerate(self.axes)]
+        return np.column_stack(columns)
 
     def snap(self, point: Sequence[float]) -> Point:
         """The nearest point of the space."""

@@ -1,11 +1,11 @@
 """A Gaussian process on all evaluations, with what is not known of its kernel integrated out.
 
 The kernel is Matern-5/2 over a *sheared* metric: axis ``k`` is measured as ``(x_k + sum over i > k
-of u_ik x_i) / length_k``, so that a ridge along which two hyper-parameters change together (balance
-and temperature at a constant ratio, say) costs the model no more than one along an axis. Nominal
-axes count as equal or different. Lengths, shears, amplitude and noise have the priors below; a few
-draws from their posterior by elliptical slice sampling (Murray, Adams and MacKay, 2010) stand for
-all that the few evaluations of a search leave open, above all how noisy they are.
+of u_ik x_i) / length_k``, so that a ridge along which two hyper-parameters change together
+(balance and temperature at a constant ratio, say) costs the model no more than one along an axis.
+Nominal axes count as equal or different. Lengths, shears, amplitude and noise have the priors
+below; a few draws from their posterior by elliptical slice sampling (Murray, Adams and MacKay,
+2010) stand for all that the few evaluations of a search leave open, above all how noisy they are.
 
 See Rasmussen and Williams, "Gaussian Processes for Machine Learning" (2006), chapters 2 and 5.
 """

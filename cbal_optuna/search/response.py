@@ -1,0 +1,132 @@
+"""What the evaluations say about the objective, in its own unit."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_ndtr
+from scipy.special import ndtr
+from scipy.stats import norm
+
+from cbal_optuna.search.history import History
+from cbal_optuna.search.scale import Scale
+from cbal_optuna.search.space import Point
+from cbal_optuna.search.space import Space
+from cbal_optuna.search.surrogate import Surrogate
+
+
+Array = NDArray[np.float64]
+
+_HUGE = np.finfo(float).max
+# The model is of this many points at most: the best ones, and those nearest to the best.
+MAX_POINTS = 100
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(15)
+_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
+_LOG_ROOT = 0.5 * math.log(2.0 * math.pi)
+_QUANTILES = norm.ppf((np.arange(200) + 0.5) / 200)
+
+
+class Response:
+    """The posterior over the objective, given all evaluations.
+
+    Points that cannot be used are modelled as being as bad as the worst that can.
+
+    Args:
+        history:
+            The finished trials, one of them finite at least.
+        pending:
+            Points under way: taken to turn out as expected.
+        space:
+            The search space.
+        seed:
+            Of the draws that stand for what is not known of the model.
+    """
+
+    def __init__(
+        self, history: History, pending: Collection[Point], space: Space, seed: int
+    ) -> None:
+        points, values, counts = _selected(history)
+        self._scale = Scale(values)
+        rng = np.random.default_rng([seed, len(history)])
+        transformed = self._scale.transform(values)
+        self.surrogate = Surrogate(space, points, transformed, counts, rng)
+        under_way = np.array(sorted(pending)).reshape(-1, len(space.axes))
+        if len(under_way):
+            self.surrogate.believe(under_way)
+        self.points = np.vstack([points, under_way])
+        means, _ = self.surrogate.predict(self.points)
+        ranked = np.argsort(-means.mean(axis=0), kind="stable")
+        self.ranked = self.points[ranked]
+        self._best = means.max(axis=1)
+
+    @property
+    def incumbent(self) -> Array:
+        """The point that is expected to be best of those evaluated or under way: not the luckiest
+        one."""
+        return self.ranked[0]
+
+    def log_expected_improvement(self, points: Array) -> Array:
+        """Of points of shape (n, number of axes), on the scale of the model, up to a constant."""
+        means, variances = self.surrogate.predict(points)
+        sds = np.sqrt(variances)
+        logs = _log_improvement((means - self._best[:, None]) / sds) + np.log(sds)
+        return np.logaddexp.reduce(logs, axis=0)
+
+    def expected_improvement(self, point: Point) -> float:
+        """By how much a point is expected to be better than the incumbent, where it is."""
+        values = self._possible(np.array([*point]), _NODES)
+        best = self._scale.restore(self._best)[:, None]
+        return float((np.maximum(values - best, 0.0) @ _WEIGHTS).mean())
+
+    def expected_values(self, points: Array) -> Array:
+        """The means of the objective at points of shape (n, number of axes)."""
+        means, variances = self.surrogate.predict(points)
+        nodes = means[..., None] + np.sqrt(variances)[..., None] * _NODES
+        return (self._scale.restore(nodes) @ _WEIGHTS).mean(axis=0)
+
+    def interval(self, point: Point, level: float = 0.95) -> tuple[float, float]:
+        """Between which values the objective at a point lies, noise apart, with this
+        probability."""
+        values = self._possible(np.array([*point]), _QUANTILES)
+        low, high = np.quantile(values, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
+        return float(low), float(high)
+
+    def _possible(self, point: Array, nodes: Array) -> Array:
+        """Values at a point under each draw, of shape (draws, nodes)."""
+        means, variances = self.surrogate.predict(point[None])
+        return self._scale.restore(means + np.sqrt(variances) * nodes)
+
+
+def _selected(history: History) -> tuple[Array, Array, Array]:
+    """Points, finite values and numbers of observations."""
+    points, values, counts = history.arrays
+    finite = values[np.isfinite(values)]
+    # What is infinitely good is better than the rest by as much as the best is than the worst.
+    beyond = min(finite.max() + (finite.max() / 2.0 - finite.min() / 2.0 or 1.0), _HUGE)
+    values = np.where(values == math.inf, beyond, np.maximum(values, finite.min()))
+    if len(values) <= MAX_POINTS:
+        return points, values, counts
+    by_value = np.argsort(-values, kind="stable")
+    distances = ((points - points[by_value[0]]) ** 2).sum(axis=1)
+    chosen = dict.fromkeys(by_value[: MAX_POINTS // 2].tolist())
+    for i in np.argsort(distances, kind="stable").tolist():
+        if len(chosen) == MAX_POINTS:
+            break
+        chosen[i] = None
+    kept = sorted(chosen)
+    return points[kept], values[kept], counts[kept]
+
+
+def _log_improvement(z: Array) -> Array:
+    """The log of ``phi(z) + z Phi(z)``, exact far below 0 too (Ament et al., "Unexpected
+    Improvements to Expected Improvement", 2023)."""
+    below, far = np.minimum(z, -1.0), np.minimum(z, -25.0)
+    ratio = np.exp(log_ndtr(below) + 0.5 * below * below + _LOG_ROOT)
+    tail = np.where(z > -25.0, np.log1p(below * np.where(z > -25.0, ratio, 0.0)), 0.0)
+    tail = np.where(z > -25.0, tail, np.log1p(-3.0 / far**2) - 2.0 * np.log(-far))
+    above = np.maximum(z, -1.0)
+    direct = np.log(np.exp(-0.5 * above * above - _LOG_ROOT) + above * ndtr(above))
+    return np.where(z > -1.0, direct, tail - 0.5 * z * z - _LOG_ROOT)

@@ -1,0 +1,42 @@
+"""The scale on which values are modelled: far from the best, differences count less."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+Array = NDArray[np.float64]
+
+
+class Scale:
+    """``-log(1 + gap / unit)``, standardised: ``gap`` is what a value lacks to the best one,
+    ``unit`` the median of the positive gaps.
+
+    Close to the best value this is linear, and a cliff at the other end of the search space does
+    not drown the differences between good settings.
+
+    Args:
+        values:
+            At least one, all finite.
+    """
+
+    def __init__(self, values: Array) -> None:
+        # Values near the largest float have differences beyond it.
+        self._magnitude = max(float(np.abs(values).max()), np.finfo(float).tiny)
+        self._best = float((values / self._magnitude).max())
+        gaps = self._best - values / self._magnitude
+        self._unit = float(np.median(gaps[gaps > 0.0])) if (gaps > 0.0).any() else 1.0
+        logs = -np.log1p(gaps / self._unit)
+        self._mean, sd = float(logs.mean()), float(logs.std())
+        self._sd = sd if sd > 0.0 else 1.0
+
+    def transform(self, values: Array) -> Array:
+        """Standardised logs of values that are not better than the best one known."""
+        gaps = self._best - values / self._magnitude
+        return (-np.log1p(gaps / self._unit) - self._mean) / self._sd
+
+    def restore(self, transformed: Array) -> Array:
+        """The values whose standardised logs these are."""
+        logs = np.clip(transformed * self._sd + self._mean, -100.0, 100.0)
+        return (self._best - self._unit * np.expm1(-logs)) * self._magnitude

@@ -1,0 +1,123 @@
+"""A study's finished trials as evaluations of points.
+
+Finished trials do not change, so each is looked at once however often a study is read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+import math
+from typing import TYPE_CHECKING
+import weakref
+
+from optuna.distributions import BaseDistribution
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState
+
+from cbal_optuna.claims import known_values
+from cbal_optuna.feasibility import is_feasible
+from cbal_optuna.search import History
+from cbal_optuna.search import Point
+from cbal_optuna.search import Space
+
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+
+# A point at which this many trials have failed is given up.
+MAX_FAILURES = 3
+
+
+class StudyHistory:
+    """What can be read of a study, kept from one reading to the next.
+
+    Attributes:
+        trials:
+            All trials, by number.
+        under_way:
+            Those that are not finished.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self._storage = weakref.ref(study._storage)
+        self._study_id = study._study_id
+        self._maximizes = study.direction == StudyDirection.MAXIMIZE
+        self._finished: dict[int, FrozenTrial] = {}
+        self._common: dict[str, BaseDistribution] | None = None
+        self._space: Space | None = None
+        self._history = History()
+        self._failures: Counter[Point] = Counter()
+        self.trials: list[FrozenTrial] = []
+        self.under_way: list[FrozenTrial] = []
+
+    def is_of(self, study: Study) -> bool:
+        return self._storage() is study._storage and self._study_id == study._study_id
+
+    def read(self, study: Study) -> None:
+        """Look at what is new."""
+        # Not `study.get_trials`: a HyperbandPruner shows each bracket its own trials only, and
+        # that copies each of them.
+        trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
+        self.trials = sorted(trials, key=lambda t: t.number)
+        self.under_way = []
+        for trial in self.trials:
+            if trial.number in self._finished:
+                continue
+            if not trial.state.is_finished():
+                self.under_way.append(trial)
+                continue
+            self._finished[trial.number] = trial
+            if self._space is not None:
+                self._add(trial, self._space)
+            if trial.state == TrialState.COMPLETE:
+                known = trial.distributions if self._common is None else self._common
+                self._common = common_distributions([known, trial.distributions])
+
+    @property
+    def common(self) -> dict[str, BaseDistribution] | None:
+        """The parameters that all completed trials have with equal distributions; :obj:`None`
+        without any."""
+        return self._common
+
+    @property
+    def first(self) -> int | None:
+        """The number of the first trial that has not failed."""
+        return next((t.number for t in self.trials if t.state != TrialState.FAIL), None)
+
+    def evaluations(self, space: Space) -> History:
+        """The points of a space that have been evaluated, a higher value being better."""
+        if space != self._space:
+            self._space, self._history, self._failures = space, History(), Counter()
+            for trial in self._finished.values():
+                self._add(trial, space)
+        return self._history
+
+    def _add(self, trial: FrozenTrial, space: Space) -> None:
+        point = space.encode(known_values(trial, space))
+        if point is None:
+            return
+        if trial.state == TrialState.FAIL and is_feasible(trial):
+            self._failures[point] += 1
+            if self._failures[point] == MAX_FAILURES:
+                self._history.add(trial.number, point, -math.inf)
+        else:
+            self._history.add(trial.number, point, self._value(trial))
+
+    def _value(self, trial: FrozenTrial) -> float:
+        """The value to be maximised."""
+        if trial.state != TrialState.COMPLETE or not is_feasible(trial):
+            return -math.inf
+        assert trial.value is not None
+        return trial.value if self._maximizes else -trial.value
+
+
+def common_distributions(
+    distributions: Sequence[dict[str, BaseDistribution]],
+) -> dict[str, BaseDistribution]:
+    """The parameters that all have with equal distributions, by name."""
+    common = dict(distributions[0]) if distributions else {}
+    for other in distributions[1:]:
+        common = {name: d for name, d in common.items() if other.get(name) == d}
+    return dict(sorted(common.items()))
