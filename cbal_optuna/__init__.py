@@ -13,6 +13,7 @@ from cbal_optuna.version import __version__
 
 
 if TYPE_CHECKING:
+    from cbal_optuna.convergence import StopWhenConverged
     from cbal_optuna.losses import SplitInfoNCELoss
     from cbal_optuna.losses import SplitMarginLoss
     from cbal_optuna.losses import SplitTerms
@@ -28,6 +29,7 @@ _MODULES = {
     "SplitInfoNCELoss": "losses",
     "SplitMarginLoss": "losses",
     "SplitTerms": "losses",
+    "StopWhenConverged": "convergence",
     "summarize": "summary",
 }
 
@@ -38,6 +40,7 @@ __all__ = [
     "SplitInfoNCELoss",
     "SplitMarginLoss",
     "SplitTerms",
+    "StopWhenConverged",
     "__version__",
     "summarize",
 ]

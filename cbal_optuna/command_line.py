@@ -22,6 +22,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.exceptions import OptunaError
 from optuna.storages import RDBStorage
 
+from cbal_optuna.convergence import StopWhenConverged
 from cbal_optuna.data import default_cache_directory
 from cbal_optuna.data import LabelledImages
 from cbal_optuna.interruption import Interrupted
@@ -46,6 +47,7 @@ from cbal_optuna.study import open_study
 from cbal_optuna.study import run_trials
 from cbal_optuna.study import run_usual
 from cbal_optuna.study import SAMPLERS
+from cbal_optuna.summary import summarize
 from cbal_optuna.training import Augmentation
 from cbal_optuna.training import LEARNING_RATE_RULES
 from cbal_optuna.training import PRETRAINED
@@ -229,7 +231,15 @@ def _run(
     comparisons: list[SettingComparison] = []
     try:
         between = interruption.check
-        run_trials(study, objective, options.n_trials, options.timeout, between=between)
+        callbacks = [StopWhenConverged()] if options.stop_when_converged else []
+        run_trials(
+            study,
+            objective,
+            options.n_trials,
+            options.timeout,
+            between=between,
+            callbacks=callbacks,
+        )
         if options.timeout is None:
             run_usual(study, objective, between=between)
         comparisons.extend(_comparisons(options, objective, study, storage))
@@ -243,7 +253,7 @@ def _run(
 def _best_params(study: optuna.Study) -> Setting:
     """Those of the best trial; none if no trial has a feasible value."""
     try:
-        return study.best_trial.params
+        return summarize(study).recommended.params
     except ValueError:
         return {}
 
@@ -298,6 +308,11 @@ def _add_search_options(group: Group) -> None:
     )
     group.add_argument(
         "--timeout", type=_positive, metavar="S", help="begin no trial after so many seconds"
+    )
+    group.add_argument(
+        "--stop-when-converged",
+        action="store_true",
+        help="stop before --n-trials once further trials are expected to gain next to nothing",
     )
     group.add_argument(
         "--sampler",

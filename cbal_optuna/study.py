@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Sequence
 import json
 from typing import Any
 
@@ -152,6 +153,7 @@ def run_trials(
     n_trials: int,
     timeout: float | None = None,
     between: Callable[[], None] = lambda: None,
+    callbacks: Sequence[Callable[[Study, FrozenTrial], None]] = (),
 ) -> None:
     """Run trials until the study has ``n_trials`` usable ones, with a progress bar.
 
@@ -166,6 +168,8 @@ def run_trials(
             Seconds after which no further trial is begun.
         between:
             Called after each trial; what it raises ends the run.
+        callbacks:
+            As for Optuna's ``optimize``.
 
     Raises:
         FailingTrialsError: Three trials in a row failed.
@@ -183,6 +187,7 @@ def run_trials(
                 progress,
                 lambda study, trial: between(),
                 MaxTrialsCallback(n_trials, states=USABLE),
+                *callbacks,
             ],
         )
     if progress.n_failures >= _MAX_FAILURES_IN_A_ROW:

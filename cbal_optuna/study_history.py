@@ -38,12 +38,14 @@ class StudyHistory:
             All trials, by number.
         under_way:
             Those that are not finished.
+        maximizes:
+            Whether the study does.
     """
 
     def __init__(self, study: Study) -> None:
         self._storage = weakref.ref(study._storage)
         self._study_id = study._study_id
-        self._maximizes = study.direction == StudyDirection.MAXIMIZE
+        self.maximizes = study.direction == StudyDirection.MAXIMIZE
         self._finished: dict[int, FrozenTrial] = {}
         self._common: dict[str, BaseDistribution] | None = None
         self._space: Space | None = None
@@ -110,7 +112,7 @@ class StudyHistory:
         if trial.state != TrialState.COMPLETE or not is_feasible(trial):
             return -math.inf
         assert trial.value is not None
-        return trial.value if self._maximizes else -trial.value
+        return trial.value if self.maximizes else -trial.value
 
 
 def common_distributions(

@@ -1,44 +1,73 @@
-"""What a study has found: the usual and the best setting, and how precisely each hyper-parameter
-must be set."""
+"""What a study has found: the usual and the recommended setting, what to expect of them, how
+precisely each hyper-parameter must be set, and whether to search on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 import math
 from typing import Any
 
-from optuna.distributions import CategoricalDistribution
+import numpy as np
 from optuna.study import Study
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
+from cbal_optuna.claims import known_values
 from cbal_optuna.feasibility import is_feasible
+from cbal_optuna.search import most_promising
+from cbal_optuna.search import Point
+from cbal_optuna.search import Response
+from cbal_optuna.search import Space
+from cbal_optuna.study_history import StudyHistory
 
 
 NEAR_OPTIMAL = 0.01
 USUAL = "usual"
+# A search has converged when a trial is expected to gain less than this share of the recommended
+# value, or this one of what the recommended setting has over the median of all trials.
+_LITTLE = 0.001
+_LITTLE_OF_SPREAD = 0.01
+# Before as many trials for each hyper-parameter, the model knows too little to say so.
+_TRIALS_PER_AXIS = 4
+_LINE = np.linspace(0.0, 1.0, 201)
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What a setting is expected to score, according to all trials: noise averaged out.
+
+    Attributes:
+        value:
+            The expected value.
+        low, high:
+            The ends of a 95 % interval for it.
+    """
+
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
 class NearOptimal:
-    """The values of one hyper-parameter that trials within 1 % of the best one had.
+    """The values of one hyper-parameter that are expected to cost at most 1 % of the recommended
+    value, the others being as recommended.
 
     Attributes:
         name:
             The hyper-parameter.
         values:
-            Those values in order, without repetitions.
-        below, above:
-            The nearest values tried outside of them; :obj:`None` where none was, so that the
-            interval may go on, and for categories.
+            Of a continuous one, the two ends of the interval; else the values, in order.
+        bounded_below, bounded_above:
+            Whether worse values are known on that side; if not, the interval goes to the end of
+            the range. Categories without an order are bounded on both sides.
     """
 
     name: str
     values: tuple[Any, ...]
-    below: Any | None
-    above: Any | None
+    bounded_below: bool
+    bounded_above: bool
 
 
 @dataclass(frozen=True)
@@ -51,39 +80,70 @@ class Summary:
             attribute :data:`USUAL`; trial 0 of other studies. :obj:`None` if it has no finite
             and feasible value.
         best:
-            The best trial.
+            The trial of the best value, luck included.
+        recommended:
+            The trial whose setting is expected to be the best, according to all trials.
+        expected, usual_expected:
+            What the recommended and the usual setting are expected to score; :obj:`None` where the
+            trials have no hyper-parameters in common.
+        noise:
+            The standard deviation of the value of one trial close to the recommended setting, as
+            estimated.
         near_optimal:
             One for each hyper-parameter.
+        converged:
+            Whether further trials are expected to gain next to nothing.
+        reason:
+            Why it has or has not, in a sentence.
     """
 
     usual: FrozenTrial | None
     best: FrozenTrial
+    recommended: FrozenTrial
+    expected: Expectation | None
+    usual_expected: Expectation | None
+    noise: float | None
     near_optimal: tuple[NearOptimal, ...]
+    converged: bool
+    reason: str
 
     @property
     def gain(self) -> float | None:
-        """By which share the best value is better than the usual one, as the trials have it: noise
-        included."""
-        if self.usual is None or not self.usual.value:
+        """By which share the recommended setting is expected to be better than the usual one."""
+        if self.expected is None or self.usual_expected is None or not self.usual_expected.value:
             return None
-        assert self.best.value is not None
-        return abs(self.best.value - self.usual.value) / abs(self.usual.value)
+        usual = self.usual_expected.value
+        return abs(self.expected.value - usual) / abs(usual)
 
 
 def summarize(study: Study) -> Summary:
-    """The result of a single-objective study.
+    """The result of a single-objective study, whichever sampler it had.
 
     Raises:
         ValueError: No trial has been completed, or none is feasible.
     """
-    completed = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    trials = [t for t in completed if is_feasible(t)]
-    best = study.best_trial
-    near = _near_optimal_trials(trials, best, study.direction)
+    best, usual = study.best_trial, usual_trial(study)
+    history = StudyHistory(study)
+    history.read(study)
+    space = Space.of(history.common or {})
+    evaluations = history.evaluations(space)
+    if not space.axes or not evaluations.any_finite:
+        reason = "The trials have no hyper-parameters in common."
+        return Summary(usual, best, best, None, None, None, (), False, reason)
+    response = Response(evaluations, (), space, seed=0)
+    point, recommended = _recommended(response, history, space)
+    usual_point = None if usual is None else space.encode(known_values(usual, space))
+    converged, reason = _convergence(response, space, point)
     return Summary(
-        usual_trial(study),
+        usual,
         best,
-        tuple(_near_optimal(name, trials, near, best) for name in best.params),
+        recommended,
+        _expectation(response, point, study.direction),
+        None if usual_point is None else _expectation(response, usual_point, study.direction),
+        response.noise,
+        tuple(_near_optimal(response, space, j, point) for j in range(len(space.axes))),
+        converged,
+        reason,
     )
 
 
@@ -98,30 +158,68 @@ def usual_trial(study: Study) -> FrozenTrial | None:
     return None
 
 
-def _near_optimal_trials(
-    trials: Sequence[FrozenTrial], best: FrozenTrial, direction: StudyDirection
-) -> list[FrozenTrial]:
-    assert best.value is not None
-    slack = NEAR_OPTIMAL * abs(best.value) if math.isfinite(best.value) else 0.0
-    sign = 1.0 if direction == StudyDirection.MAXIMIZE else -1.0
-    return [
-        t
-        for t in trials
-        if t.value is not None
-        and (t.value == best.value or sign * (best.value - t.value) <= slack)
-    ]
+def _recommended(
+    response: Response, history: StudyHistory, space: Space
+) -> tuple[Point, FrozenTrial]:
+    """The point that is expected to be best, and the best trial there."""
+    sign = -1.0 if history.maximizes else 1.0
+    trials: dict[Point | None, FrozenTrial] = {}
+    for trial in history.trials:
+        if trial.state == TrialState.COMPLETE and is_feasible(trial):
+            point = space.encode(known_values(trial, space))
+            other = trials.setdefault(point, trial)
+            assert trial.value is not None and other.value is not None
+            if sign * trial.value < sign * other.value:
+                trials[point] = trial
+    for ranked in response.ranked:
+        point = space.snap(ranked.tolist())
+        if point in trials:
+            return point, trials[point]
+    raise AssertionError("The model is of other points than the trials.")
 
 
-def _near_optimal(
-    name: str, trials: Sequence[FrozenTrial], near: Sequence[FrozenTrial], best: FrozenTrial
-) -> NearOptimal:
-    distribution = best.distributions[name]
-    values = {t.params[name] for t in near if name in t.params}
-    if isinstance(distribution, CategoricalDistribution):
-        choices = distribution.choices
-        return NearOptimal(name, tuple(c for c in choices if c in values), None, None)
-    tried = {t.params[name] for t in trials if name in t.params}
-    low, high = min(values), max(values)
-    below = max((v for v in tried if v < low), default=None)
-    above = min((v for v in tried if v > high), default=None)
-    return NearOptimal(name, tuple(sorted(values)), below, above)
+def _expectation(response: Response, point: Point, direction: StudyDirection) -> Expectation:
+    value = response.expected_values(np.array([point]))[0]
+    low, high = response.interval(point)
+    if direction == StudyDirection.MINIMIZE:
+        value, low, high = -value, -high, -low
+    return Expectation(float(value), low, high)
+
+
+def _near_optimal(response: Response, space: Space, j: int, point: Point) -> NearOptimal:
+    axis = space.axes[j]
+    has_levels = axis.n_levels is not None and axis.n_levels <= len(_LINE)
+    positions = np.array(list(axis.levels())) if has_levels else np.union1d(_LINE, point[j])
+    line = np.tile(point, (len(positions), 1))
+    line[:, j] = positions
+    values = response.expected_values(line)
+    own = int(np.searchsorted(positions, point[j]))
+    near = values >= values[own] - NEAR_OPTIMAL * abs(values[own])
+    if axis.nominal:
+        chosen = tuple(axis.decode(p) for p in positions[near])
+        return NearOptimal(axis.name, chosen, True, True)
+    worse = np.flatnonzero(~near)
+    first = int(worse[worse < own].max(initial=-1)) + 1
+    last = int(worse[worse > own].min(initial=len(positions))) - 1
+    ends = range(first, last + 1) if has_levels else (first, last)
+    chosen = tuple(dict.fromkeys(axis.decode(positions[i]) for i in ends))
+    return NearOptimal(axis.name, chosen, first > 0, last < len(positions) - 1)
+
+
+def _convergence(response: Response, space: Space, point: Point) -> tuple[bool, str]:
+    """Whether the next trial is expected to gain next to nothing, and the reason."""
+    enough = _TRIALS_PER_AXIS * (len(space.axes) + 1)
+    evaluated = {space.snap(p.tolist()) for p in response.points}
+    if len(evaluated) < min(enough, space.size):
+        return False, f"There are {len(evaluated)} settings; {enough} are needed to tell."
+    proposal = most_promising(response, evaluated, space, seed=0)
+    if proposal is None:
+        return True, "All settings have been tried."
+    assert proposal.expected_improvement is not None
+    gain = proposal.expected_improvement
+    values = response.expected_values(np.vstack([point, response.points]))
+    little = max(_LITTLE * abs(values[0]), _LITTLE_OF_SPREAD * (values[0] - np.median(values)))
+    text = f"The next trial is expected to gain {gain:.2g}"
+    if gain <= little:
+        return True, f"{text}, which is next to nothing: less than {little:.2g}."
+    return False, f"{text}; a search has converged when that is below {little:.2g}."

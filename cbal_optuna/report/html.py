@@ -23,13 +23,13 @@ from cbal_optuna.report.figures import slices
 from cbal_optuna.report.page import page
 from cbal_optuna.report.page import table
 from cbal_optuna.report.words import described
+from cbal_optuna.report.words import expectation
 from cbal_optuna.report.words import label
 from cbal_optuna.report.words import METRIC_NAMES
 from cbal_optuna.report.words import near_values
 from cbal_optuna.report.words import number_of_trials
 from cbal_optuna.report.words import outcome
-from cbal_optuna.report.words import trial_result
-from cbal_optuna.report.words import tried_outside
+from cbal_optuna.report.words import search_result
 from cbal_optuna.report.words import verdict
 from cbal_optuna.retraining import Interval
 from cbal_optuna.retraining import SettingComparison
@@ -102,7 +102,7 @@ def _report(study: Study, comparisons: Sequence[SettingComparison]) -> str:
         summary = None
     body = [
         _result(study, trials, summary, comparisons),
-        *([] if summary is None else [_setting(summary), _near_optimal(summary, trials)]),
+        *([] if summary is None else [_setting(summary), _near_optimal(summary)]),
         *map(_comparison, comparisons),
         figures,
         _trials(trials),
@@ -121,7 +121,7 @@ def _result(
     if summary is None:
         sentences.append("No trial has a feasible value yet.")
     else:
-        sentences += trial_result(summary, trials, study.direction)
+        sentences += search_result(summary, study.direction)
         if not comparisons:
             sentences.append("Training both settings again with fresh seeds tells gain from luck.")
     now = datetime.now(timezone.utc)
@@ -133,37 +133,43 @@ def _result(
 
 
 def _setting(summary: Summary) -> str:
-    best, usual = summary.best, summary.usual
+    recommended, usual = summary.recommended, summary.usual
     header = [
         "",
         f"usual (trial {usual.number})" if usual else "usual",
-        f"best (trial {best.number})",
+        f"recommended (trial {recommended.number})",
         "searched",
     ]
     rows: list[list[Any]] = [
-        [name, usual.params.get(name, "") if usual else "", value, best.distributions[name]]
-        for name, value in best.params.items()
+        [name, usual.params.get(name, "") if usual else "", value, recommended.distributions[name]]
+        for name, value in recommended.params.items()
     ]
-    rows.append(["value", usual.value if usual else "", best.value, ""])
-    return f"<h2>Best setting</h2>\n{table(header, rows)}<pre>{escape(repr(best.params))}</pre>\n"
+    rows.append(["value", usual.value if usual else "", recommended.value, ""])
+    if summary.expected is not None:
+        expected = [summary.usual_expected, summary.expected]
+        rows.append(
+            ["expected (95 % interval)", *(expectation(e) if e else "" for e in expected), ""]
+        )
+    settings = escape(repr(recommended.params))
+    return f"<h2>Recommended setting</h2>\n{table(header, rows)}<pre>{settings}</pre>\n"
 
 
-def _near_optimal(summary: Summary, trials: Sequence[FrozenTrial]) -> str:
-    best, share = summary.best, f"{100 * NEAR_OPTIMAL:g} %"
-    completed = [t for t in trials if outcome(t) == "completed"]
+def _near_optimal(summary: Summary) -> str:
+    if summary.expected is None:
+        return ""
+    recommended, share = summary.recommended, f"{100 * NEAR_OPTIMAL:g} %"
     rows = [
         [
             near.name,
-            best.params[near.name],
-            near_values(near, best.distributions[near.name]),
-            tried_outside(near, best.distributions[near.name], completed),
+            recommended.params[near.name],
+            near_values(near, recommended.distributions[near.name]),
         ]
         for near in summary.near_optimal
     ]
-    header = ["", "best", f"trials within {share} of the best", "tried outside"]
+    header = ["", "recommended", f"expected within {share}"]
     return f"""<h2>How precisely each must be set</h2>
-<p>The values that trials within {share} of the best one had, and the nearest values
-tried outside of them. These are single trials, noise included.</p>
+<p>The values that are expected to cost at most {share} of the recommended value, the other
+hyper-parameters being as recommended: by the model of all trials, noise averaged out.</p>
 {table(header, rows)}"""
 
 

@@ -6,19 +6,21 @@ from collections.abc import Sequence
 
 from optuna.study import Study
 
+from cbal_optuna.report.words import expectation
 from cbal_optuna.report.words import label
 from cbal_optuna.report.words import METRIC_NAMES
 from cbal_optuna.report.words import near_values
 from cbal_optuna.report.words import number_of_trials
-from cbal_optuna.report.words import trial_result
-from cbal_optuna.report.words import tried_outside
+from cbal_optuna.report.words import search_result
 from cbal_optuna.report.words import verdict
 from cbal_optuna.retraining import SettingComparison
+from cbal_optuna.summary import NEAR_OPTIMAL
 from cbal_optuna.summary import summarize
 
 
 def result_text(study: Study, comparisons: Sequence[SettingComparison] = ()) -> str:
-    """The usual and the best setting, the gain, the near-optimal values, and the comparisons."""
+    """The usual and the recommended setting, the gain, the near-optimal values, and the
+    comparisons."""
     trials = study.get_trials(deepcopy=False)
     head = f"{study.study_name}: {number_of_trials(trials)}"
     try:
@@ -26,17 +28,21 @@ def result_text(study: Study, comparisons: Sequence[SettingComparison] = ()) -> 
     except ValueError:
         reasons = (t.user_attrs["infeasible"] for t in trials if "infeasible" in t.user_attrs)
         return f"{head} No trial has a feasible value. {next(reasons, '')}".rstrip()
-    usual, best = summary.usual, summary.best
-    rows = [["", "usual", "best"]]
-    rows.append(["value of the trial", label(usual.value) if usual else "", label(best.value)])
-    for name, value in best.params.items():
+    usual, recommended = summary.usual, summary.recommended
+    rows = [["", "usual", "recommended"]]
+    rows.append(
+        ["value of its trial", *(label(t.value) if t else "" for t in (usual, recommended))]
+    )
+    if summary.expected is not None:
+        expected = [summary.usual_expected, summary.expected]
+        rows.append(["expected value", *(expectation(e) if e else "" for e in expected)])
+    for name, value in recommended.params.items():
         rows.append([name, label(usual.params.get(name, "")) if usual else "", label(value)])
-    near = [["", "within 1 % of the best", "tried outside"]]
+    near = [["", f"expected within {100 * NEAR_OPTIMAL:g} % of the recommended"]]
     for n in summary.near_optimal:
-        distribution = best.distributions[n.name]
-        near.append([n.name, near_values(n, distribution), tried_outside(n, distribution, trials)])
-    result = " ".join(trial_result(summary, trials, study.direction))
-    parts = [head, _aligned(rows), result, _aligned(near)]
+        near.append([n.name, near_values(n, recommended.distributions[n.name])])
+    result = " ".join(search_result(summary, study.direction))
+    parts = [head, _aligned(rows), result, *([_aligned(near)] if summary.near_optimal else [])]
     return "\n\n".join([*parts, *map(_comparison_text, comparisons)])
 
 

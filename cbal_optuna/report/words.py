@@ -19,6 +19,7 @@ from optuna.trial import TrialState
 
 from cbal_optuna.feasibility import is_feasible
 from cbal_optuna.retraining import SettingComparison
+from cbal_optuna.summary import Expectation
 from cbal_optuna.summary import NearOptimal
 from cbal_optuna.summary import Summary
 
@@ -98,61 +99,55 @@ def verdict(comparison: SettingComparison) -> str:
     return f"The best setting is {word} than the usual one {where}: {change}, {interval}."
 
 
-def trial_result(
-    summary: Summary, trials: Sequence[FrozenTrial], direction: StudyDirection
-) -> list[str]:
-    """What single trials say of the best and the usual setting, and that noise is in it."""
-    best, usual = summary.best, summary.usual
+def search_result(summary: Summary, direction: StudyDirection) -> list[str]:
+    """What all trials together say of the recommended and the usual setting."""
+    recommended, usual = summary.recommended, summary.usual
+    if summary.expected is None:
+        return [f"The best trial has {label(summary.best.value)}.", summary.reason]
     lower = ["Lower values are better."] * (direction == StudyDirection.MINIMIZE)
-    if usual is None:
-        return [
-            f"The best setting has {label(best.value)} (trial {best.number}).",
-            "The usual setting has no value to compare it with.",
-            *lower,
-        ]
-    if best.number == usual.number:
-        return [f"No trial is better than the usual setting (trial {usual.number}).", *lower]
-    better = "better" if summary.gain is None else f"{100 * summary.gain:.3g} % better"
-    n_valued = sum(outcome(t) == "completed" for t in trials)
-    return [
-        f"As the trials have it, noise included, the best setting is {better} than the usual one.",
-        f"It has {label(best.value)} (trial {best.number}), the usual one {label(usual.value)} "
-        f"(trial {usual.number}). The best of {n_valued} noisy trials looks better than it is.",
-        *lower,
-    ]
+    sentences = [f"It is expected to have {expectation(summary.expected)}."]
+    if usual is None or summary.usual_expected is None:
+        head = f"Recommended is the setting of trial {recommended.number}."
+        sentences.append("The usual setting has no value to compare it with.")
+    elif usual.params == recommended.params:
+        head = f"No setting is expected to be better than the usual one (trial {usual.number})."
+    else:
+        better = "better" if summary.gain is None else f"{100 * summary.gain:.3g} % better"
+        head = (
+            "According to all trials together, the recommended setting "
+            f"(that of trial {recommended.number}) is {better} than the usual one."
+        )
+        sentences[0] = (
+            f"It is expected to have {expectation(summary.expected)}, "
+            f"the usual one {expectation(summary.usual_expected)}."
+        )
+        if _overlap(summary.expected, summary.usual_expected):
+            sentences.append("These intervals overlap: the difference may be noise.")
+    sentences.append(
+        f"The best single trial has {label(summary.best.value)} (trial {summary.best.number}), "
+        f"luck included; one trial is off by about {label(summary.noise)}."
+    )
+    return [head, *sentences, *lower, summary.reason]
+
+
+def expectation(expected: Expectation) -> str:
+    return f"{label(expected.value)} ({label(expected.low)} to {label(expected.high)})"
 
 
 def near_values(near: NearOptimal, distribution: BaseDistribution) -> str:
-    """From the lowest to the highest; categories one by one."""
+    """From the lowest to the highest, categories one by one; and which ends of the range they
+    reach."""
     if isinstance(distribution, CategoricalDistribution):
         return label(near.values)
-    return " to ".join(dict.fromkeys(map(label, (near.values[0], near.values[-1]))))
+    text = " to ".join(dict.fromkeys(map(label, (near.values[0], near.values[-1]))))
+    ends = [("lower", near.bounded_below), ("upper", near.bounded_above)]
+    reached = " and the ".join(name for name, bounded in ends if not bounded)
+    plural = "s" if " and " in reached else ""
+    return f"{text}, the {reached} end{plural} of the range" if reached else text
 
 
-def tried_outside(
-    near: NearOptimal, distribution: BaseDistribution, trials: Sequence[FrozenTrial]
-) -> str:
-    """Which values apart from the near-optimal ones have been tried, so what is known of them."""
-    if isinstance(distribution, CategoricalDistribution):
-        tried = {repr(t.params[near.name]) for t in trials if near.name in t.params}
-        near_keys = set(map(repr, near.values))
-        others = [c for c in distribution.choices if repr(c) not in near_keys]
-        worse = [c for c in others if repr(c) in tried]
-        never = [c for c in others if repr(c) not in tried]
-        parts = [f"tried: {label(worse)}"] * bool(worse)
-        parts += [f"never tried: {label(never)}"] * bool(never)
-        return "; ".join(parts) or "nothing: all are near-optimal"
-    low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
-    below = _beyond("below", near.below, near.values[0] <= low)
-    return f"{below}; {_beyond('above', near.above, near.values[-1] >= high)}"
-
-
-def _beyond(side: str, nearest: Any | None, at_end: bool) -> str:
-    if nearest is not None:
-        return f"{side}: {label(nearest)}"
-    if at_end:
-        return f"{side}: the range ends"
-    return f"{side}: nothing, it may go on"
+def _overlap(a: Expectation, b: Expectation) -> bool:
+    return a.low <= b.high and b.low <= a.high
 
 
 def _range(distribution: BaseDistribution) -> str:

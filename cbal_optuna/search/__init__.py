@@ -11,6 +11,7 @@ from cbal_optuna.search.response import Response
 from cbal_optuna.search.space import Axis
 from cbal_optuna.search.space import Point
 from cbal_optuna.search.space import Space
+from cbal_optuna.search.surrogate_descent import most_promising
 
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "Proposal",
     "Response",
     "Space",
+    "most_promising",
     "next_point",
 ]

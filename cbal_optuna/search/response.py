@@ -60,6 +60,8 @@ class Response:
         means, _ = self.surrogate.predict(self.points)
         ranked = np.argsort(-means.mean(axis=0), kind="stable")
         self.ranked = self.points[ranked]
+        # Under each draw.
+        self._incumbents = means.argmax(axis=1).tolist()
         self._best = means.max(axis=1)
 
     @property
@@ -68,18 +70,30 @@ class Response:
         one."""
         return self.ranked[0]
 
+    @property
+    def noise(self) -> float:
+        """The standard deviation of one observation next to the incumbent."""
+        best = self._best.mean(keepdims=True)
+        lower = self._scale.restore(best - self.surrogate.noise)
+        return float((self._scale.restore(best) - lower)[0])
+
     def log_expected_improvement(self, points: Array) -> Array:
-        """Of points of shape (n, number of axes), on the scale of the model, up to a constant."""
-        means, variances = self.surrogate.predict(points)
+        """Of points of shape (n, number of axes), on the scale of the model, up to a constant.
+
+        It is over the value of the incumbent, which is known as badly as the noise wants: a point
+        so near to it that no trial could tell them apart promises nothing.
+        """
+        means, variances = self.surrogate.improve(points, self._incumbents)
         sds = np.sqrt(variances)
-        logs = _log_improvement((means - self._best[:, None]) / sds) + np.log(sds)
-        return np.logaddexp.reduce(logs, axis=0)
+        return np.logaddexp.reduce(_log_improvement(means / sds) + np.log(sds), axis=0)
 
     def expected_improvement(self, point: Point) -> float:
         """By how much a point is expected to be better than the incumbent, where it is."""
-        values = self._possible(np.array([*point]), _NODES)
-        best = self._scale.restore(self._best)[:, None]
-        return float((np.maximum(values - best, 0.0) @ _WEIGHTS).mean())
+        means, variances = self.surrogate.improve(np.array([point]), self._incumbents)
+        gains = np.maximum(means + np.sqrt(variances) * _NODES, 0.0)
+        best = self._best[:, None]
+        gained = self._scale.restore(best + gains) - self._scale.restore(best)
+        return float((gained @ _WEIGHTS).mean())
 
     def expected_values(self, points: Array) -> Array:
         """The means of the objective at points of shape (n, number of axes)."""
@@ -90,14 +104,10 @@ class Response:
     def interval(self, point: Point, level: float = 0.95) -> tuple[float, float]:
         """Between which values the objective at a point lies, noise apart, with this
         probability."""
-        values = self._possible(np.array([*point]), _QUANTILES)
+        means, variances = self.surrogate.predict(np.array([point]))
+        values = self._scale.restore(means + np.sqrt(variances) * _QUANTILES)
         low, high = np.quantile(values, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
         return float(low), float(high)
-
-    def _possible(self, point: Array, nodes: Array) -> Array:
-        """Values at a point under each draw, of shape (draws, nodes)."""
-        means, variances = self.surrogate.predict(point[None])
-        return self._scale.restore(means + np.sqrt(variances) * nodes)
 
 
 def _selected(history: History) -> tuple[Array, Array, Array]:

@@ -12,6 +12,7 @@ See Rasmussen and Williams, "Gaussian Processes for Machine Learning" (2006), ch
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 import math
 from typing import Any
@@ -136,6 +137,34 @@ class Surrogate:
             half, _ = lapack.dtrtrs(draw.factor, cross.T, lower=1)
             prior = draw.amplitude + _MEAN_VARIANCE
             variances[i] = np.maximum(prior - np.einsum("ij,ij->j", half, half), 1e-12)
+        return means, variances
+
+    def improve(self, points: Array, over: Sequence[int]) -> tuple[Array, Array]:
+        """Means and variances of what the objective gains over an evaluated point or one under
+        way, whose own value is not known exactly: two arrays of shape (draws, n).
+
+        Args:
+            points:
+                Positions, of shape (n, number of axes).
+            over:
+                The index of that point, for each draw.
+        """
+        features = self._metric.features(points)
+        means = np.empty((len(self.draws), len(points)))
+        variances = np.empty_like(means)
+        for i, (draw, k) in enumerate(zip(self.draws, over)):
+            base = self._features[k : k + 1]
+            both = np.vstack([features, base])
+            cross = self._covariance(both, draw)
+            mean = cross @ draw.weights
+            half, _ = lapack.dtrtrs(draw.factor, cross.T, lower=1)
+            own = draw.amplitude + _MEAN_VARIANCE - np.einsum("ij,ij->j", half, half)
+            prior = draw.amplitude * _matern(
+                _squared_distances(features @ draw.scale, base @ draw.scale)
+            )
+            shared = prior[:, 0] + _MEAN_VARIANCE - half[:, :-1].T @ half[:, -1]
+            means[i] = mean[:-1] - mean[-1]
+            variances[i] = np.maximum(own[:-1] + own[-1] - 2.0 * shared, 1e-12)
         return means, variances
 
     def _prior(self) -> tuple[Array, Array]:

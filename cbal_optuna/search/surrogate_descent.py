@@ -67,7 +67,7 @@ def next_proposal(
     if not history.any_finite:
         return free_point(history, pending, space, options)
     response = Response(history, pending, space, options.seed)
-    proposal = _most_promising(response, taken, space, options)
+    proposal = most_promising(response, taken, space, options.seed)
     return proposal or free_point(history, pending, space, options)
 
 
@@ -91,11 +91,22 @@ def _first_cycle(space: Space, options: DescentOptions) -> Generator[Proposal, f
             point, value = probe, known
 
 
-def _most_promising(
-    response: Response, taken: Collection[Point], space: Space, options: DescentOptions
+def most_promising(
+    response: Response, taken: Collection[Point], space: Space, seed: int
 ) -> Proposal | None:
-    """The free point of the largest expected improvement; :obj:`None` if no candidate is free."""
-    rng = np.random.default_rng([options.seed, len(taken), 2])
+    """The free point of the largest expected improvement; :obj:`None` if no candidate is free.
+
+    Args:
+        response:
+            What is known of the objective.
+        taken:
+            The points that are not free.
+        space:
+            The search space.
+        seed:
+            Of the points that are looked at off the lines.
+    """
+    rng = np.random.default_rng([seed, len(taken), 2])
     lines = list(_lines(response, space))
     if space.size <= _SMALL_SPACE:
         lines.append((WHOLE_SPACE, np.array(list(space.points()))))
