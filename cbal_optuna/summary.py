@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 
 from cbal_optuna.claims import known_values
 from cbal_optuna.feasibility import is_feasible
+from cbal_optuna.search import History
 from cbal_optuna.search import most_promising
 from cbal_optuna.search import Point
 from cbal_optuna.search import Response
@@ -133,7 +134,7 @@ def summarize(study: Study) -> Summary:
     response = Response(evaluations, (), space, seed=0)
     point, recommended = _recommended(response, history, space)
     usual_point = None if usual is None else space.encode(known_values(usual, space))
-    converged, reason = _convergence(response, space, point)
+    converged, reason = _convergence(response, evaluations, space, point)
     return Summary(
         usual,
         best,
@@ -206,13 +207,14 @@ def _near_optimal(response: Response, space: Space, j: int, point: Point) -> Nea
     return NearOptimal(axis.name, chosen, first > 0, last < len(positions) - 1)
 
 
-def _convergence(response: Response, space: Space, point: Point) -> tuple[bool, str]:
+def _convergence(
+    response: Response, evaluations: History, space: Space, point: Point
+) -> tuple[bool, str]:
     """Whether the next trial is expected to gain next to nothing, and the reason."""
     enough = _TRIALS_PER_AXIS * (len(space.axes) + 1)
-    evaluated = {space.snap(p.tolist()) for p in response.points}
-    if len(evaluated) < min(enough, space.size):
-        return False, f"There are {len(evaluated)} settings; {enough} are needed to tell."
-    proposal = most_promising(response, evaluated, space, seed=0)
+    if len(evaluations) < min(enough, space.size):
+        return False, f"There are {len(evaluations)} settings; {enough} are needed to tell."
+    proposal = most_promising(response, evaluations.__contains__, space, np.random.default_rng(0))
     if proposal is None:
         return True, "All settings have been tried."
     assert proposal.expected_improvement is not None

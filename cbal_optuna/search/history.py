@@ -26,27 +26,35 @@ class History:
     """
 
     def __init__(self, evaluations: Iterable[tuple[int, Point, float]] = ()) -> None:
-        self._values: dict[Point, list[float]] = {}
+        self._means: dict[Point, float] = {}
+        self._counts: dict[Point, int] = {}
         self._first_numbers: dict[Point, int] = {}
-        self._in_order: list[Point] | None = None
+        self._last_number = -1
+        self._is_sorted = True
         for evaluation in evaluations:
             self.add(*evaluation)
 
     def add(self, number: int, point: Point, value: float) -> None:
         """Add the evaluation of trial ``number``."""
-        self._values.setdefault(point, []).append(value)
+        count = self._counts.get(point, 0)
+        mean = self._means.get(point, value)
+        if math.isfinite(mean) and math.isfinite(value):
+            self._means[point] = mean + (value / (count + 1) - mean / (count + 1))
+        else:
+            self._means[point] = -math.inf if -math.inf in (mean, value) else math.inf
+        self._counts[point] = count + 1
         self._first_numbers[point] = min(self._first_numbers.get(point, number), number)
-        self._in_order = None
+        self._is_sorted &= number > self._last_number
+        self._last_number = max(number, self._last_number)
 
     def __contains__(self, point: object) -> bool:
-        return point in self._values
+        return point in self._means
 
     def __len__(self) -> int:
-        return len(self._values)
+        return len(self._means)
 
     def value(self, point: Point) -> float:
-        values = self._values[point]
-        return -math.inf if -math.inf in values else sum(values) / len(values)
+        return self._means[point]
 
     def number(self, point: Point) -> int:
         """The first trial at a point."""
@@ -55,30 +63,31 @@ class History:
     @property
     def points(self) -> list[Point]:
         """In the order of their first trials."""
-        if self._in_order is None:
-            self._in_order = sorted(self._values, key=self._first_numbers.__getitem__)
-        return self._in_order
+        if not self._is_sorted:
+            order = sorted(self._means, key=self._first_numbers.__getitem__)
+            self._means = {point: self._means[point] for point in order}
+            self._counts = {point: self._counts[point] for point in order}
+            self._is_sorted = True
+        return list(self._means)
 
     @property
     def arrays(self) -> tuple[Array, Array, Array]:
         """Points of shape (n, number of axes), their values, and how many evaluations each value
         is the mean of, in the order of :attr:`points`."""
-        points = self.points
-        values = np.array([self.value(p) for p in points])
-        counts = np.array([float(len(self._values[p])) for p in points])
-        return np.array(points), values, counts
+        points = np.array(self.points)
+        counts = np.array(list(self._counts.values()), dtype=float)
+        return points, np.array(list(self._means.values())), counts
 
     @property
     def any_finite(self) -> bool:
-        return math.isfinite(self.lowest)
+        return any(map(math.isfinite, self._means.values()))
 
     @property
     def lowest(self) -> float:
         """The lowest finite value, minus infinity without one."""
-        values = map(self.value, self._values)
-        return min(filter(math.isfinite, values), default=-math.inf)
+        return min(filter(math.isfinite, self._means.values()), default=-math.inf)
 
     @property
     def best(self) -> Point:
         """The point of the highest value, the earliest among equals."""
-        return max(self.points, key=self.value)
+        return max(self.points, key=self._means.__getitem__)

@@ -61,7 +61,6 @@ class Response:
         ranked = np.argsort(-means.mean(axis=0), kind="stable")
         self.ranked = self.points[ranked]
         # Under each draw.
-        self._incumbents = means.argmax(axis=1).tolist()
         self._best = means.max(axis=1)
 
     @property
@@ -78,22 +77,26 @@ class Response:
         return float((self._scale.restore(best) - lower)[0])
 
     def log_expected_improvement(self, points: Array) -> Array:
-        """Of points of shape (n, number of axes), on the scale of the model, up to a constant.
+        """The augmented expected improvement (Huang, Allen, Notz and Zeng, 2006) of points of
+        shape (n, number of axes), on the scale of the model: its log, up to a constant.
 
-        It is over the value of the incumbent, which is known as badly as the noise wants: a point
-        so near to it that no trial could tell them apart promises nothing.
+        It is the expected improvement over the incumbent's expected value, times the share of what
+        is not known of a point that a noisy trial there would tell: a step too short for noise to
+        tell apart from points known already promises little.
         """
-        means, variances = self.surrogate.improve(points, self._incumbents)
+        means, variances = self.surrogate.predict(points)
         sds = np.sqrt(variances)
-        return np.logaddexp.reduce(_log_improvement(means / sds) + np.log(sds), axis=0)
+        noises = np.array([[draw.noise] for draw in self.surrogate.draws])
+        logs = _log_improvement((means - self._best[:, None]) / sds) + np.log(sds)
+        logs += np.log1p(-np.sqrt(noises / (variances + noises)))
+        return np.logaddexp.reduce(logs, axis=0)
 
     def expected_improvement(self, point: Point) -> float:
         """By how much a point is expected to be better than the incumbent, where it is."""
-        means, variances = self.surrogate.improve(np.array([point]), self._incumbents)
-        gains = np.maximum(means + np.sqrt(variances) * _NODES, 0.0)
-        best = self._best[:, None]
-        gained = self._scale.restore(best + gains) - self._scale.restore(best)
-        return float((gained @ _WEIGHTS).mean())
+        means, variances = self.surrogate.predict(np.array([point]))
+        values = self._scale.restore(means + np.sqrt(variances) * _NODES)
+        best = self._scale.restore(self._best)[:, None]
+        return float((np.maximum(values - best, 0.0) @ _WEIGHTS).mean())
 
     def expected_values(self, points: Array) -> Array:
         """The means of the objective at points of shape (n, number of axes)."""

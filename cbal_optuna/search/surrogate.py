@@ -12,7 +12,6 @@ See Rasmussen and Williams, "Gaussian Processes for Machine Learning" (2006), ch
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 import math
 from typing import Any
@@ -37,7 +36,9 @@ _SHEAR_SD = 0.7
 _MEAN_VARIANCE = 1.0
 _JITTER = 1e-8
 
-_N_DRAWS = 8
+# Draws; fewer of a model of many points, which leave less open.
+_N_DRAWS, _N_DRAWS_OF_MANY = 8, 4
+_MANY = 60
 _THINNING = 4
 _MAX_ITERATIONS = 40
 
@@ -89,7 +90,7 @@ class Surrogate:
         rng:
             Makes the draws.
         n_draws:
-            Settings of the kernel; 0 takes the most probable one alone.
+            Settings of the kernel, by default 4 to 8; 0 takes the most probable one alone.
     """
 
     def __init__(
@@ -99,13 +100,15 @@ class Surrogate:
         values: Array,
         counts: Array,
         rng: np.random.Generator,
-        n_draws: int = _N_DRAWS,
+        n_draws: int | None = None,
     ) -> None:
         self._metric = Metric(space)
         self._features = self._metric.features(points)
         self._values = values
         self._counts = counts
         self._prior_mean, self._prior_sd = self._prior()
+        if n_draws is None:
+            n_draws = _N_DRAWS if len(points) <= _MANY else _N_DRAWS_OF_MANY
         best = self._most_probable()
         whitened = self._drawn(best, rng, n_draws) if n_draws else [best]
         self.draws = [self._draw(z) for z in whitened]
@@ -137,34 +140,6 @@ class Surrogate:
             half, _ = lapack.dtrtrs(draw.factor, cross.T, lower=1)
             prior = draw.amplitude + _MEAN_VARIANCE
             variances[i] = np.maximum(prior - np.einsum("ij,ij->j", half, half), 1e-12)
-        return means, variances
-
-    def improve(self, points: Array, over: Sequence[int]) -> tuple[Array, Array]:
-        """Means and variances of what the objective gains over an evaluated point or one under
-        way, whose own value is not known exactly: two arrays of shape (draws, n).
-
-        Args:
-            points:
-                Positions, of shape (n, number of axes).
-            over:
-                The index of that point, for each draw.
-        """
-        features = self._metric.features(points)
-        means = np.empty((len(self.draws), len(points)))
-        variances = np.empty_like(means)
-        for i, (draw, k) in enumerate(zip(self.draws, over)):
-            base = self._features[k : k + 1]
-            both = np.vstack([features, base])
-            cross = self._covariance(both, draw)
-            mean = cross @ draw.weights
-            half, _ = lapack.dtrtrs(draw.factor, cross.T, lower=1)
-            own = draw.amplitude + _MEAN_VARIANCE - np.einsum("ij,ij->j", half, half)
-            prior = draw.amplitude * _matern(
-                _squared_distances(features @ draw.scale, base @ draw.scale)
-            )
-            shared = prior[:, 0] + _MEAN_VARIANCE - half[:, :-1].T @ half[:, -1]
-            means[i] = mean[:-1] - mean[-1]
-            variances[i] = np.maximum(own[:-1] + own[-1] - 2.0 * shared, 1e-12)
         return means, variances
 
     def _prior(self) -> tuple[Array, Array]:
@@ -200,12 +175,18 @@ class Surrogate:
 
     def _conditioned(self, scale: Array, amplitude: float, noise: float, values: Array) -> Draw:
         z = self._features @ scale
-        covariance = amplitude * _matern(_squared_distances(z, z)) + _MEAN_VARIANCE
-        covariance[np.diag_indices_from(covariance)] += noise / self._counts + _JITTER
-        factor, failed = lapack.dpotrf(covariance, lower=1)
+        factor, failed = self._factor(_matern(_squared_distances(z, z)), amplitude, noise)
         assert not failed
         weights, _ = lapack.dpotrs(factor, values, lower=1)
         return Draw(scale, amplitude, noise, factor, weights)
+
+    def _factor(self, kernel: Array, amplitude: float, noise: float) -> tuple[Array, int]:
+        """The Cholesky factor of the covariance of the observations, and whether there is none."""
+        covariance = amplitude * kernel
+        covariance += _MEAN_VARIANCE
+        covariance.flat[:: len(covariance) + 1] += noise / self._counts + _JITTER
+        factor, failed = lapack.dpotrf(covariance.T, lower=1, overwrite_a=1)
+        return factor, failed
 
     def _draw(self, whitened: Array) -> Draw:
         return self._conditioned(*self._unpacked(whitened), self._values)
@@ -215,9 +196,7 @@ class Surrogate:
             return -math.inf
         scale, amplitude, noise = self._unpacked(whitened)
         z = self._features @ scale
-        covariance = amplitude * _matern(_squared_distances(z, z)) + _MEAN_VARIANCE
-        covariance[np.diag_indices_from(covariance)] += noise / self._counts + _JITTER
-        factor, failed = lapack.dpotrf(covariance, lower=1)
+        factor, failed = self._factor(_matern(_squared_distances(z, z)), amplitude, noise)
         if failed:
             return -math.inf
         half, _ = lapack.dtrtrs(factor, self._values, lower=1)
@@ -245,13 +224,11 @@ class Surrogate:
         root = np.sqrt(5.0 * squared)
         decay = np.exp(-root)
         kernel = (1.0 + root + root * root / 3.0) * decay
-        covariance = amplitude * kernel + _MEAN_VARIANCE
-        covariance[np.diag_indices_from(covariance)] += noise / self._counts + _JITTER
-        factor, failed = lapack.dpotrf(covariance, lower=1)
+        factor, failed = self._factor(kernel, amplitude, noise)
         if failed:
             return 1e10, np.zeros_like(whitened)
         inverse, _ = lapack.dpotri(factor, lower=1)
-        inverse = np.tril(inverse) + np.tril(inverse, -1).T
+        inverse += np.tril(inverse, -1).T
         weights = inverse @ self._values
         density = 0.5 * self._values @ weights + np.log(np.diag(factor)).sum()
         outer = 0.5 * (inverse - np.outer(weights, weights))
@@ -299,10 +276,16 @@ class Surrogate:
 
 
 def _squared_distances(a: Array, b: Array) -> Array:
-    squared = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1) - 2.0 * a @ b.T
-    return np.maximum(squared, 0.0)
+    squared = a @ (-2.0 * b.T)
+    squared += np.einsum("ij,ij->i", a, a)[:, None]
+    squared += np.einsum("ij,ij->i", b, b)
+    return np.maximum(squared, 0.0, out=squared)
 
 
 def _matern(squared: Array) -> Array:
     root = np.sqrt(5.0 * squared)
-    return (1.0 + root + root * root / 3.0) * np.exp(-root)
+    kernel = 5.0 / 3.0 * squared
+    kernel += root
+    kernel += 1.0
+    kernel *= np.exp(-root)
+    return kernel

@@ -9,6 +9,7 @@ as much, anywhere in the space.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Generator
 from collections.abc import Iterator
@@ -56,8 +57,8 @@ def next_proposal(
     history: History, pending: Collection[Point], space: Space, options: DescentOptions
 ) -> Proposal:
     """What is evaluated next: see :func:`~cbal_optuna.search.next_point`."""
-    taken = set(history.points).union(pending)
-    if len(taken) >= space.size:
+    under_way = {point for point in pending if point not in history}
+    if len(history) + len(under_way) >= space.size:
         return free_point(history, pending, space, options)
     longest = 1 + sum(len(list(a.levels())) if a.nominal else 2 for a in space.axes)
     if len(history) < longest:
@@ -67,7 +68,10 @@ def next_proposal(
     if not history.any_finite:
         return free_point(history, pending, space, options)
     response = Response(history, pending, space, options.seed)
-    proposal = most_promising(response, taken, space, options.seed)
+    rng = np.random.default_rng([options.seed, len(history) + len(under_way), 2])
+    proposal = most_promising(
+        response, lambda point: point in history or point in under_way, space, rng
+    )
     return proposal or free_point(history, pending, space, options)
 
 
@@ -92,7 +96,7 @@ def _first_cycle(space: Space, options: DescentOptions) -> Generator[Proposal, f
 
 
 def most_promising(
-    response: Response, taken: Collection[Point], space: Space, seed: int
+    response: Response, taken: Callable[[Point], bool], space: Space, rng: np.random.Generator
 ) -> Proposal | None:
     """The free point of the largest expected improvement; :obj:`None` if no candidate is free.
 
@@ -100,13 +104,12 @@ def most_promising(
         response:
             What is known of the objective.
         taken:
-            The points that are not free.
+            Whether a point is not free.
         space:
             The search space.
-        seed:
-            Of the points that are looked at off the lines.
+        rng:
+            Draws the points that are looked at off the lines.
     """
-    rng = np.random.default_rng([seed, len(taken), 2])
     lines = list(_lines(response, space))
     if space.size <= _SMALL_SPACE:
         lines.append((WHOLE_SPACE, np.array(list(space.points()))))
@@ -131,14 +134,14 @@ def most_promising(
 
 
 def _best_free(
-    response: Response, candidates: Array, taken: Collection[Point], space: Space
+    response: Response, candidates: Array, taken: Callable[[Point], bool], space: Space
 ) -> tuple[int, Point, float] | None:
     """Index, point and expected improvement (on a log scale) of the best free candidate."""
     snapped = space.snap_all(candidates)
     promises = response.log_expected_improvement(snapped)
     for i in np.argsort(-promises, kind="stable").tolist():
         point = space.snap(snapped[i].tolist())
-        if point not in taken:
+        if not taken(point):
             return i, point, float(promises[i])
     return None
 
