@@ -17,7 +17,8 @@ from problem import stream
 
 
 FUNCTIONS = {
-    # Sphere, linear slope, rotated Rosenbrock, bent cigar, rotated Rastrigin, Gallagher's 21 peaks.
+    # Sphere, linear slope, rotated Rosenbrock, bent cigar, rotated Rastrigin, Gallagher's 21
+    # peaks.
     "development": (1, 5, 9, 12, 15, 22),
     # Ellipsoid, Rastrigin, attractive sector, step ellipsoid, Rosenbrock, rotated ellipsoid,
     # Schaffer's F7, Gallagher's 101 peaks.

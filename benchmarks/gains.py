@@ -91,9 +91,9 @@ def run(name: str, script: str, arguments: list[str], folder: Path) -> dict[str,
         "seconds": round(seconds, 1),
         "trials": len(study.trials),
         "usual": {"params": summary.usual.params, "value": summary.usual.value},
-        "best": {"params": summary.best.params, "value": summary.best.value},
+        "best": {"params": summary.recommended.params, "value": summary.recommended.value},
         "fresh_seeds": [
-            fresh_seeds(storage, name, classes, summary.usual.params, summary.best.params)
+            fresh_seeds(storage, name, classes, summary.usual.params, summary.recommended.params)
             for classes in ("validation", "test")
         ],
     }

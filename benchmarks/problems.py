@@ -25,3 +25,7 @@ def problems(half: str) -> list[Problem]:
     if half not in HALVES:
         raise ValueError(f"`half` is {half!r}; it should be one of {', '.join(HALVES)}.")
     return [*surfaces(half), *functions(half), *landscapes(half)]
+
+
+def named_problem(half: str, name: str) -> Problem:
+    return next(problem for problem in problems(half) if problem.name == name)

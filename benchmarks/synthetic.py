@@ -1,4 +1,4 @@
-"""Synthetic scores shaped like those of contrastive losses over balance, temperature and others."""
+"""Synthetic scores shaped like those of contrastive losses."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ BATCH_SIZES = CategoricalDistribution((16, 32, 64, 128, 256, 512, 1024))
 # As shares of the range from the lowest to the best value.
 NOISE_LEVELS = (0.0, 0.005, 0.1, 0.2, 0.4)
 NOISY = ("separable_3", "strong_ridge_3", "cliff_3", "corner_3", "cliff_5")
+STRONG_RIDGES = ("strong_ridge", "corner")
 
 _MILD, _STRONG = 1.6, 4.0
 _FLOOR, _CHANCE = 0.15, 0.02
