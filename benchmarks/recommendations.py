@@ -24,7 +24,10 @@ from tqdm import tqdm
 
 
 def recommended(study: optuna.Study) -> Params:
-    return study.best_params
+    # Environments of other packages have no need of ours.
+    from cbal_optuna.summary import recommended_trial
+
+    return recommended_trial(study).params
 
 
 def values_of_recommended(

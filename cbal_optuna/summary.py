@@ -124,17 +124,14 @@ def summarize(study: Study) -> Summary:
         ValueError: No trial has been completed, or none is feasible.
     """
     best, usual = study.best_trial, usual_trial(study)
-    history = StudyHistory(study)
-    history.read(study)
-    space = Space.of(history.common or {})
-    evaluations = history.evaluations(space)
-    if not space.axes or not evaluations.any_finite:
+    model = _Model(study)
+    if model.response is None:
         reason = "The trials have no hyper-parameters in common."
         return Summary(usual, best, best, None, None, None, (), False, reason)
-    response = Response(evaluations, (), space, seed=0)
-    point, recommended = _recommended(response, history, space)
+    response, space = model.response, model.space
+    point, recommended = model.recommended()
     usual_point = None if usual is None else space.encode(known_values(usual, space))
-    converged, reason = _convergence(response, evaluations, space, point)
+    converged, reason = _convergence(response, model.evaluations, space, point)
     return Summary(
         usual,
         best,
@@ -148,6 +145,16 @@ def summarize(study: Study) -> Summary:
     )
 
 
+def recommended_trial(study: Study) -> FrozenTrial:
+    """The trial whose setting is expected to be the best, as in :func:`summarize`, but sooner.
+
+    Raises:
+        ValueError: No trial has been completed, or none is feasible.
+    """
+    best, model = study.best_trial, _Model(study)
+    return best if model.response is None else model.recommended()[1]
+
+
 def usual_trial(study: Study) -> FrozenTrial | None:
     """The trial of the usual setting: see :class:`Summary`."""
     params = study.user_attrs.get(USUAL)
@@ -159,24 +166,35 @@ def usual_trial(study: Study) -> FrozenTrial | None:
     return None
 
 
-def _recommended(
-    response: Response, history: StudyHistory, space: Space
-) -> tuple[Point, FrozenTrial]:
-    """The point that is expected to be best, and the best trial there."""
-    sign = -1.0 if history.maximizes else 1.0
-    trials: dict[Point | None, FrozenTrial] = {}
-    for trial in history.trials:
-        if trial.state == TrialState.COMPLETE and is_feasible(trial):
-            point = space.encode(known_values(trial, space))
-            other = trials.setdefault(point, trial)
-            assert trial.value is not None and other.value is not None
-            if sign * trial.value < sign * other.value:
-                trials[point] = trial
-    for ranked in response.ranked:
-        point = space.snap(ranked.tolist())
-        if point in trials:
-            return point, trials[point]
-    raise AssertionError("The model is of other points than the trials.")
+class _Model:
+    """What all trials of a study say together."""
+
+    def __init__(self, study: Study) -> None:
+        history = StudyHistory(study)
+        history.read(study)
+        self._trials = history.trials
+        self._sign = -1.0 if history.maximizes else 1.0
+        self.space = Space.of(history.common or {})
+        self.evaluations = history.evaluations(self.space)
+        is_known = bool(self.space.axes) and self.evaluations.any_finite
+        self.response = Response(self.evaluations, (), self.space, seed=0) if is_known else None
+
+    def recommended(self) -> tuple[Point, FrozenTrial]:
+        """The point that is expected to be best, and the best trial there."""
+        assert self.response is not None
+        trials: dict[Point | None, FrozenTrial] = {}
+        for trial in self._trials:
+            if trial.state == TrialState.COMPLETE and is_feasible(trial):
+                point = self.space.encode(known_values(trial, self.space))
+                other = trials.setdefault(point, trial)
+                assert trial.value is not None and other.value is not None
+                if self._sign * trial.value < self._sign * other.value:
+                    trials[point] = trial
+        for ranked in self.response.ranked:
+            point = self.space.snap(ranked.tolist())
+            if point in trials:
+                return point, trials[point]
+        raise AssertionError("The model is of other points than the trials.")
 
 
 def _expectation(response: Response, point: Point, direction: StudyDirection) -> Expectation:
