@@ -29,7 +29,8 @@ USUAL = "usual"
 # value, or this one of what the recommended setting has over the median of all trials.
 _LITTLE = 0.001
 _LITTLE_OF_SPREAD = 0.01
-# Before as many trials for each hyper-parameter, the model knows too little to say so.
+# Before as many trials for each hyper-parameter, and once more, the model knows too little to say
+# so. On noise alone its intervals of 95 % held the truth in 10 to 50 of 100 studies until then.
 _TRIALS_PER_AXIS = 4
 _LINE = np.linspace(0.0, 1.0, 201)
 
@@ -90,6 +91,9 @@ class Summary:
         noise:
             The standard deviation of the value of one trial close to the recommended setting, as
             estimated.
+        tentative:
+            Whether the trials are too few to tell how noisy they are: the intervals and the noise
+            are then likely to be too small, and a gain may be luck.
         near_optimal:
             One for each hyper-parameter.
         converged:
@@ -104,6 +108,7 @@ class Summary:
     expected: Expectation | None
     usual_expected: Expectation | None
     noise: float | None
+    tentative: bool
     near_optimal: tuple[NearOptimal, ...]
     converged: bool
     reason: str
@@ -127,7 +132,9 @@ def summarize(study: Study) -> Summary:
     model = _Model(study)
     if model.response is None:
         reason = "The trials have no hyper-parameters in common."
-        return Summary(usual, best, best, None, None, None, (), False, reason)
+        if model.space.axes:
+            reason = "No setting has a finite value."
+        return Summary(usual, best, best, None, None, None, True, (), False, reason)
     response, space = model.response, model.space
     point, recommended = model.recommended()
     usual_point = None if usual is None else space.encode(known_values(usual, space))
@@ -139,6 +146,7 @@ def summarize(study: Study) -> Summary:
         _expectation(response, point, study.direction),
         None if usual_point is None else _expectation(response, usual_point, study.direction),
         response.noise,
+        bool(model.evaluations.arrays[2].sum() < _enough(space)),
         tuple(_near_optimal(response, space, j, point) for j in range(len(space.axes))),
         converged,
         reason,
@@ -191,8 +199,8 @@ class _Model:
                 if self._sign * trial.value < self._sign * other.value:
                     trials[point] = trial
         for ranked in self.response.ranked:
-            point = self.space.snap(ranked.tolist())
-            if point in trials:
+            point = tuple(ranked.tolist())
+            if point in trials and self.evaluations.value(point) > -math.inf:
                 return point, trials[point]
         raise AssertionError("The model is of other points than the trials.")
 
@@ -212,26 +220,30 @@ def _near_optimal(response: Response, space: Space, j: int, point: Point) -> Nea
     line = np.tile(point, (len(positions), 1))
     line[:, j] = positions
     values = response.expected_values(line)
-    own = int(np.searchsorted(positions, point[j]))
+    own = int(np.abs(positions - point[j]).argmin())
     near = values >= values[own] - NEAR_OPTIMAL * abs(values[own])
     if axis.nominal:
-        chosen = tuple(axis.decode(p) for p in positions[near])
+        chosen = tuple(axis.decode(p) for p in positions[near].tolist())
         return NearOptimal(axis.name, chosen, True, True)
     worse = np.flatnonzero(~near)
     first = int(worse[worse < own].max(initial=-1)) + 1
     last = int(worse[worse > own].min(initial=len(positions))) - 1
     ends = range(first, last + 1) if has_levels else (first, last)
-    chosen = tuple(dict.fromkeys(axis.decode(positions[i]) for i in ends))
+    chosen = tuple(dict.fromkeys(axis.decode(float(positions[i])) for i in ends))
     return NearOptimal(axis.name, chosen, first > 0, last < len(positions) - 1)
+
+
+def _enough(space: Space) -> int:
+    return _TRIALS_PER_AXIS * (len(space.axes) + 1)
 
 
 def _convergence(
     response: Response, evaluations: History, space: Space, point: Point
 ) -> tuple[bool, str]:
     """Whether the next trial is expected to gain next to nothing, and the reason."""
-    enough = _TRIALS_PER_AXIS * (len(space.axes) + 1)
-    if len(evaluations) < min(enough, space.size):
-        return False, f"There are {len(evaluations)} settings; {enough} are needed to tell."
+    needed = min(_enough(space), space.size)
+    if len(evaluations) < needed:
+        return False, f"To tell, {needed} settings are needed; {len(evaluations)} have been tried."
     proposal = most_promising(response, evaluations.__contains__, space, np.random.default_rng(0))
     if proposal is None:
         return True, "All settings have been tried."

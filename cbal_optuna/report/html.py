@@ -121,9 +121,7 @@ def _result(
     if summary is None:
         sentences.append("No trial has a feasible value yet.")
     else:
-        sentences += search_result(summary, study.direction)
-        if not comparisons:
-            sentences.append("Training both settings again with fresh seeds tells gain from luck.")
+        sentences += search_result(summary, study.direction, confirmed=bool(comparisons))
     now = datetime.now(timezone.utc)
     return (
         f'<p class="soft">{number_of_trials(trials)} As of {now:%Y-%m-%d %H:%M} UTC.</p>\n'
@@ -146,10 +144,9 @@ def _setting(summary: Summary) -> str:
     ]
     rows.append(["value", usual.value if usual else "", recommended.value, ""])
     if summary.expected is not None:
-        expected = [summary.usual_expected, summary.expected]
-        rows.append(
-            ["expected (95 % interval)", *(expectation(e) if e else "" for e in expected), ""]
-        )
+        expected = (summary.usual_expected, summary.expected)
+        title = "expected" if summary.tentative else "expected (95 % interval)"
+        rows.append([title, *(expectation(e, summary) for e in expected), ""])
     settings = escape(repr(recommended.params))
     return f"<h2>Recommended setting</h2>\n{table(header, rows)}<pre>{settings}</pre>\n"
 

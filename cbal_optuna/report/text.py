@@ -34,14 +34,14 @@ def result_text(study: Study, comparisons: Sequence[SettingComparison] = ()) -> 
         ["value of its trial", *(label(t.value) if t else "" for t in (usual, recommended))]
     )
     if summary.expected is not None:
-        expected = [summary.usual_expected, summary.expected]
-        rows.append(["expected value", *(expectation(e) if e else "" for e in expected)])
+        expected = (summary.usual_expected, summary.expected)
+        rows.append(["expected value", *(expectation(e, summary) for e in expected)])
     for name, value in recommended.params.items():
         rows.append([name, label(usual.params.get(name, "")) if usual else "", label(value)])
     near = [["", f"expected within {100 * NEAR_OPTIMAL:g} % of the recommended"]]
     for n in summary.near_optimal:
         near.append([n.name, near_values(n, recommended.distributions[n.name])])
-    result = " ".join(search_result(summary, study.direction))
+    result = " ".join(search_result(summary, study.direction, confirmed=bool(comparisons)))
     parts = [head, _aligned(rows), result, *([_aligned(near)] if summary.near_optimal else [])]
     return "\n\n".join([*parts, *map(_comparison_text, comparisons)])
 

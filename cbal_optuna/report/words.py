@@ -99,38 +99,58 @@ def verdict(comparison: SettingComparison) -> str:
     return f"The best setting is {word} than the usual one {where}: {change}, {interval}."
 
 
-def search_result(summary: Summary, direction: StudyDirection) -> list[str]:
-    """What all trials together say of the recommended and the usual setting."""
+def search_result(summary: Summary, direction: StudyDirection, *, confirmed: bool) -> list[str]:
+    """What all trials together say of the recommended and the usual setting.
+
+    Args:
+        summary, direction:
+            Of the study.
+        confirmed:
+            Whether both settings have been trained again with fresh seeds.
+    """
     recommended, usual = summary.recommended, summary.usual
-    if summary.expected is None:
-        return [f"The best trial has {label(summary.best.value)}.", summary.reason]
     lower = ["Lower values are better."] * (direction == StudyDirection.MINIMIZE)
-    sentences = [f"It is expected to have {expectation(summary.expected)}."]
+    if summary.expected is None:
+        return [f"The best trial has {label(summary.best.value)}.", *lower, summary.reason]
+    sentences = [f"It is expected to have {expectation(summary.expected, summary)}."]
     if usual is None or summary.usual_expected is None:
         head = f"Recommended is the setting of trial {recommended.number}."
         sentences.append("The usual setting has no value to compare it with.")
-    elif usual.params == recommended.params:
+    elif summary.expected == summary.usual_expected:
         head = f"No setting is expected to be better than the usual one (trial {usual.number})."
     else:
         better = "better" if summary.gain is None else f"{100 * summary.gain:.3g} % better"
         head = (
             "According to all trials together, the recommended setting "
-            f"(that of trial {recommended.number}) is {better} than the usual one."
+            f"(that of trial {recommended.number}) is {better} than the usual one"
         )
         sentences[0] = (
-            f"It is expected to have {expectation(summary.expected)}, "
-            f"the usual one {expectation(summary.usual_expected)}."
+            f"It is expected to have {expectation(summary.expected, summary)}, "
+            f"the usual one {expectation(summary.usual_expected, summary)}."
         )
-        if _overlap(summary.expected, summary.usual_expected):
-            sentences.append("These intervals overlap: the difference may be noise.")
+        if summary.tentative:
+            head += ", which may be noise"
+            sentences.append("So few trials do not tell how noisy they are.")
+        elif _overlap(summary.expected, summary.usual_expected):
+            head += ", which may be noise"
+            sentences.append("These intervals overlap.")
+        head += "."
+        if not confirmed:
+            sentences.append("Training both settings again with fresh seeds tells gain from luck.")
+    noise = "" if summary.tentative else f"; one trial is off by about {label(summary.noise)}"
     sentences.append(
         f"The best single trial has {label(summary.best.value)} (trial {summary.best.number}), "
-        f"luck included; one trial is off by about {label(summary.noise)}."
+        f"luck included{noise}."
     )
     return [head, *sentences, *lower, summary.reason]
 
 
-def expectation(expected: Expectation) -> str:
+def expectation(expected: Expectation | None, summary: Summary) -> str:
+    """With its interval, unless the trials are too few for one."""
+    if expected is None:
+        return ""
+    if summary.tentative:
+        return label(expected.value)
     return f"{label(expected.value)} ({label(expected.low)} to {label(expected.high)})"
 
 

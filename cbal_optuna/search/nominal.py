@@ -11,7 +11,7 @@ from cbal_optuna.search.space import Point
 from cbal_optuna.search.space import Space
 
 
-_MAX_LEVELS = 6
+MAX_LEVELS = 6
 
 
 def try_levels(
@@ -24,8 +24,8 @@ def try_levels(
     """
     axis = space.axes[j]
     levels = list(axis.levels())
-    if len(levels) > _MAX_LEVELS:
-        levels = [levels[k] for k in rng.permutation(len(levels))[:_MAX_LEVELS]]
+    if len(levels) > MAX_LEVELS:
+        levels = [levels[k] for k in rng.permutation(len(levels))[:MAX_LEVELS]]
     best = (point, value)
     for level in levels:
         candidate = (*point[:j], level, *point[j + 1 :])

@@ -20,7 +20,7 @@ from cbal_optuna.search.surrogate import Surrogate
 
 Array = NDArray[np.float64]
 
-_HUGE = np.finfo(float).max
+_LARGEST = float(np.finfo(float).max)
 # The model is of this many points at most: the best ones, and those nearest to the best.
 MAX_POINTS = 100
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(15)
@@ -86,7 +86,7 @@ class Response:
         """
         means, variances = self.surrogate.predict(points)
         sds = np.sqrt(variances)
-        noises = np.array([[draw.noise] for draw in self.surrogate.draws])
+        noises = np.array([[draw.kernel.noise] for draw in self.surrogate.draws])
         logs = _log_improvement((means - self._best[:, None]) / sds) + np.log(sds)
         logs += np.log1p(-np.sqrt(noises / (variances + noises)))
         return np.logaddexp.reduce(logs, axis=0)
@@ -102,7 +102,7 @@ class Response:
         """The means of the objective at points of shape (n, number of axes)."""
         means, variances = self.surrogate.predict(points)
         nodes = means[..., None] + np.sqrt(variances)[..., None] * _NODES
-        return (self._scale.restore(nodes) @ _WEIGHTS).mean(axis=0)
+        return (self._scale.restore(nodes) @ (_WEIGHTS / len(nodes))).sum(axis=0)
 
     def interval(self, point: Point, level: float = 0.95) -> tuple[float, float]:
         """Between which values the objective at a point lies, noise apart, with this
@@ -118,8 +118,9 @@ def _selected(history: History) -> tuple[Array, Array, Array]:
     points, values, counts = history.arrays
     finite = values[np.isfinite(values)]
     # What is infinitely good is better than the rest by as much as the best is than the worst.
-    beyond = min(finite.max() + (finite.max() / 2.0 - finite.min() / 2.0 or 1.0), _HUGE)
-    values = np.where(values == math.inf, beyond, np.maximum(values, finite.min()))
+    lowest, highest = float(finite.min()), float(finite.max())
+    beyond = min(highest + (highest - lowest or 1.0), _LARGEST)
+    values = np.where(values == math.inf, beyond, np.maximum(values, lowest))
     if len(values) <= MAX_POINTS:
         return points, values, counts
     by_value = np.argsort(-values, kind="stable")

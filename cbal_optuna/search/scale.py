@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 
 Array = NDArray[np.float64]
+
+_LARGEST = float(np.finfo(float).max)
 
 
 class Scale:
@@ -22,8 +26,10 @@ class Scale:
     """
 
     def __init__(self, values: Array) -> None:
-        # Values near the largest float have differences beyond it.
-        self._magnitude = max(float(np.abs(values).max()), np.finfo(float).tiny)
+        # Values near the largest float have differences beyond it. A power of two is divided by
+        # without rounding.
+        _, exponent = math.frexp(float(np.abs(values).max()))
+        self._magnitude = math.ldexp(1.0, exponent - 1)
         self._best = float((values / self._magnitude).max())
         gaps = self._best - values / self._magnitude
         self._unit = float(np.median(gaps[gaps > 0.0])) if (gaps > 0.0).any() else 1.0
@@ -39,4 +45,6 @@ class Scale:
     def restore(self, transformed: Array) -> Array:
         """The values whose standardised logs these are."""
         logs = np.clip(transformed * self._sd + self._mean, -100.0, 100.0)
-        return (self._best - self._unit * np.expm1(-logs)) * self._magnitude
+        with np.errstate(over="ignore"):
+            values = (self._best - self._unit * np.expm1(-logs)) * self._magnitude
+        return np.clip(values, -_LARGEST, _LARGEST)

@@ -40,37 +40,39 @@ _JITTER = 1e-8
 _N_DRAWS, _N_DRAWS_OF_MANY = 8, 4
 _MANY = 60
 _THINNING = 4
+# Parameters are at most as many prior standard deviations from their prior means.
+_FARTHEST = 5.0
 _MAX_ITERATIONS = 40
 
 
-class Metric:
-    """Turns points into the features between which the kernel takes Euclidean distances."""
+@dataclass(frozen=True)
+class Kernel:
+    """One setting of what is not known.
 
-    def __init__(self, space: Space) -> None:
-        self.nominal = np.array([axis.nominal for axis in space.axes], dtype=bool)
-        self._levels = [axis.n_levels or 0 for axis in space.axes]
-        self.numeric = np.flatnonzero(~self.nominal)
-        below = [(i, k) for k in range(len(self.numeric)) for i in range(k + 1, len(self.numeric))]
-        self.shears = np.array(below, dtype=int).reshape(-1, 2)
+    Args:
+        scale:
+            Positions on the numeric axes, times this lower triangular matrix, are what Euclidean
+            distances are taken of.
+        mismatch:
+            For each nominal axis, what it adds to the squared distance of two points that differ
+            there.
+        amplitude:
+            The variance of the objective around its mean.
+        noise:
+            The variance of an observation around the objective.
+    """
 
-    def features(self, points: Array) -> Array:
-        """Positions of numeric axes, then each nominal axis as one column a level: two levels are
-        at a distance of 1."""
-        columns = [points[:, self.numeric]]
-        for j in np.flatnonzero(self.nominal):
-            levels = np.arange(self._levels[j])
-            level = np.rint(points[:, j] * (self._levels[j] - 1))
-            columns.append((level[:, None] == levels) / math.sqrt(2.0))
-        return np.hstack(columns)
+    scale: Array
+    mismatch: Array
+    amplitude: float
+    noise: float
 
 
 @dataclass(frozen=True)
 class Draw:
-    """One setting of the kernel, and the weights of the evaluations under it."""
+    """A kernel, and what follows from the evaluations under it."""
 
-    scale: Array
-    amplitude: float
-    noise: float
+    kernel: Kernel
     factor: Array
     weights: Array
 
@@ -102,8 +104,11 @@ class Surrogate:
         rng: np.random.Generator,
         n_draws: int | None = None,
     ) -> None:
-        self._metric = Metric(space)
-        self._features = self._metric.features(points)
+        self._nominal = np.array([axis.nominal for axis in space.axes], dtype=bool)
+        n_numeric = int((~self._nominal).sum())
+        # Each numeric axis is sheared by those after it.
+        self._shears = np.tril_indices(n_numeric, -1)
+        self._points = points
         self._values = values
         self._counts = counts
         self._prior_mean, self._prior_sd = self._prior()
@@ -111,92 +116,87 @@ class Surrogate:
             n_draws = _N_DRAWS if len(points) <= _MANY else _N_DRAWS_OF_MANY
         best = self._most_probable()
         whitened = self._drawn(best, rng, n_draws) if n_draws else [best]
-        self.draws = [self._draw(z) for z in whitened]
+        self.draws = [self._conditioned(self._kernel(z), values) for z in whitened]
 
     @property
     def noise(self) -> float:
         """The standard deviation of one observation: the median over the draws."""
-        return float(np.sqrt(np.median([draw.noise for draw in self.draws])))
+        return float(np.sqrt(np.median([draw.kernel.noise for draw in self.draws])))
 
     def believe(self, points: Array) -> None:
-        """Add points under way, as if their values were what is expected now."""
+        """Add points under way, as if their values were what is expected now. To be done once."""
         means, _ = self.predict(points)
-        features = self._metric.features(points)
-        self._features = np.vstack([self._features, features])
+        self._points = np.vstack([self._points, points])
         self._counts = np.concatenate([self._counts, np.ones(len(points))])
         self.draws = [
-            self._conditioned(d.scale, d.amplitude, d.noise, np.concatenate([self._values, mean]))
-            for d, mean in zip(self.draws, means)
+            self._conditioned(draw.kernel, np.concatenate([self._values, mean]))
+            for draw, mean in zip(self.draws, means)
         ]
 
     def predict(self, points: Array) -> tuple[Array, Array]:
         """Means and variances of the objective, noise apart: two arrays of shape (draws, n)."""
-        features = self._metric.features(points)
         means = np.empty((len(self.draws), len(points)))
         variances = np.empty_like(means)
         for i, draw in enumerate(self.draws):
-            cross = self._covariance(features, draw)
+            squared = self._squared_distances(draw.kernel, points)
+            cross = draw.kernel.amplitude * _matern(squared) + _MEAN_VARIANCE
             means[i] = cross @ draw.weights
             half, _ = lapack.dtrtrs(draw.factor, cross.T, lower=1)
-            prior = draw.amplitude + _MEAN_VARIANCE
+            prior = draw.kernel.amplitude + _MEAN_VARIANCE
             variances[i] = np.maximum(prior - np.einsum("ij,ij->j", half, half), 1e-12)
         return means, variances
 
     def _prior(self) -> tuple[Array, Array]:
-        """Of log lengths, log amplitude, log noise and shears."""
-        metric = self._metric
-        n_numeric, n_nominal = len(metric.numeric), int(metric.nominal.sum())
-        length = math.log(_LENGTH) + 0.1 * math.log(n_numeric + n_nominal)
-        mean = [length] * n_numeric + [math.log(_NOMINAL_LENGTH)] * n_nominal
-        sd = [_LENGTH_SD] * (n_numeric + n_nominal)
-        mean += [math.log(_AMPLITUDE), math.log(_NOISE)] + [0.0] * len(metric.shears)
-        sd += [_AMPLITUDE_SD, _NOISE_SD] + [_SHEAR_SD] * len(metric.shears)
-        return np.array(mean), np.array(sd)
+        """Means and standard deviations of log lengths, log amplitude, log noise and shears."""
+        lengths = np.where(self._nominal, math.log(_NOMINAL_LENGTH), math.log(_LENGTH))
+        lengths[~self._nominal] += 0.1 * math.log(len(lengths))
+        zeros = np.zeros(len(self._shears[0]))
+        variances = [math.log(_AMPLITUDE), math.log(_NOISE)]
+        means = np.concatenate([lengths, variances, zeros])
+        length_sds = np.full(len(lengths), _LENGTH_SD)
+        variance_sds = np.array([_AMPLITUDE_SD, _NOISE_SD])
+        return means, np.concatenate([length_sds, variance_sds, zeros + _SHEAR_SD])
 
-    def _unpacked(self, whitened: Array) -> tuple[Array, float, float]:
-        """Scale matrix, amplitude and noise variance."""
-        metric = self._metric
-        theta = self._prior_mean + self._prior_sd * whitened
-        n_numeric, n_axes = len(metric.numeric), len(metric.nominal)
-        inverse = np.exp(-theta[:n_axes])
-        scale = np.zeros((self._features.shape[1],) * 2)
-        shear = np.eye(n_numeric)
-        shear[metric.shears[:, 0], metric.shears[:, 1]] = theta[n_axes + 2 :]
-        scale[:n_numeric, :n_numeric] = shear * inverse[:n_numeric]
-        nominal = [n for n, is_nominal in zip(metric._levels, metric.nominal) if is_nominal]
-        columns = np.repeat(inverse[n_numeric:], nominal)
-        diagonal = np.arange(n_numeric, len(scale))
-        scale[diagonal, diagonal] = columns
-        return scale, math.exp(theta[n_axes]), math.exp(theta[n_axes + 1])
+    def _kernel(self, whitened: Array) -> Kernel:
+        parameters = self._prior_mean + self._prior_sd * whitened
+        n_axes = len(self._nominal)
+        inverse_lengths = np.exp(-parameters[:n_axes])
+        scale = np.eye(int((~self._nominal).sum()))
+        scale[self._shears] = parameters[n_axes + 2 :]
+        scale *= inverse_lengths[~self._nominal]
+        mismatch = inverse_lengths[self._nominal] ** 2
+        amplitude, noise = map(math.exp, parameters[n_axes : n_axes + 2])
+        return Kernel(scale, mismatch, amplitude, noise)
 
-    def _covariance(self, features: Array, draw: Draw) -> Array:
-        kernel = _matern(_squared_distances(features @ draw.scale, self._features @ draw.scale))
-        return draw.amplitude * kernel + _MEAN_VARIANCE
+    def _squared_distances(self, kernel: Kernel, points: Array) -> Array:
+        """Between points and the evaluated ones."""
+        own = self._points[:, ~self._nominal] @ kernel.scale
+        squared = _squared_distances(points[:, ~self._nominal] @ kernel.scale, own)
+        for j, mismatch in zip(np.flatnonzero(self._nominal).tolist(), kernel.mismatch):
+            squared += mismatch * _differ(points, self._points, j)
+        return squared
 
-    def _conditioned(self, scale: Array, amplitude: float, noise: float, values: Array) -> Draw:
-        z = self._features @ scale
-        factor, failed = self._factor(_matern(_squared_distances(z, z)), amplitude, noise)
-        assert not failed
-        weights, _ = lapack.dpotrs(factor, values, lower=1)
-        return Draw(scale, amplitude, noise, factor, weights)
-
-    def _factor(self, kernel: Array, amplitude: float, noise: float) -> tuple[Array, int]:
+    def _factor(self, correlation: Array, kernel: Kernel) -> tuple[Array, int]:
         """The Cholesky factor of the covariance of the observations, and whether there is none."""
-        covariance = amplitude * kernel
+        covariance = kernel.amplitude * correlation
         covariance += _MEAN_VARIANCE
-        covariance.flat[:: len(covariance) + 1] += noise / self._counts + _JITTER
+        covariance.flat[:: len(covariance) + 1] += kernel.noise / self._counts + _JITTER
         factor, failed = lapack.dpotrf(covariance.T, lower=1, overwrite_a=1)
         return factor, failed
 
-    def _draw(self, whitened: Array) -> Draw:
-        return self._conditioned(*self._unpacked(whitened), self._values)
+    def _conditioned(self, kernel: Kernel, values: Array) -> Draw:
+        correlation = _matern(self._squared_distances(kernel, self._points))
+        factor, failed = self._factor(correlation, kernel)
+        assert not failed
+        weights, _ = lapack.dpotrs(factor, values, lower=1)
+        return Draw(kernel, factor, weights)
 
     def _log_likelihood(self, whitened: Array) -> float:
-        if np.abs(whitened).max() > 6.0:
+        if np.abs(whitened).max() > _FARTHEST:
             return -math.inf
-        scale, amplitude, noise = self._unpacked(whitened)
-        z = self._features @ scale
-        factor, failed = self._factor(_matern(_squared_distances(z, z)), amplitude, noise)
+        kernel = self._kernel(whitened)
+        correlation = _matern(self._squared_distances(kernel, self._points))
+        factor, failed = self._factor(correlation, kernel)
         if failed:
             return -math.inf
         half, _ = lapack.dtrtrs(factor, self._values, lower=1)
@@ -210,47 +210,43 @@ class Surrogate:
             start,
             jac=True,
             method="L-BFGS-B",
-            bounds=[(-5.0, 5.0)] * len(start),
+            bounds=[(-_FARTHEST, _FARTHEST)] * len(start),
             options={"maxiter": _MAX_ITERATIONS},
         )
         return np.asarray(found.x)
 
     def _objective(self, whitened: Array) -> tuple[float, Array]:
         """Negative log posterior density and its gradient."""
-        metric = self._metric
-        scale, amplitude, noise = self._unpacked(whitened)
-        z = self._features @ scale
-        squared = _squared_distances(z, z)
+        kernel = self._kernel(whitened)
+        squared = self._squared_distances(kernel, self._points)
         root = np.sqrt(5.0 * squared)
         decay = np.exp(-root)
-        kernel = (1.0 + root + root * root / 3.0) * decay
-        factor, failed = self._factor(kernel, amplitude, noise)
+        correlation = (1.0 + root + root * root / 3.0) * decay
+        factor, failed = self._factor(correlation, kernel)
         if failed:
             return 1e10, np.zeros_like(whitened)
         inverse, _ = lapack.dpotri(factor, lower=1)
         inverse += np.tril(inverse, -1).T
         weights = inverse @ self._values
         density = 0.5 * self._values @ weights + np.log(np.diag(factor)).sum()
-        outer = 0.5 * (inverse - np.outer(weights, weights))
-        # d kernel / d squared distance = -5/6 (1 + root) decay
-        slope = outer * (-5.0 / 6.0 * amplitude) * (1.0 + root) * decay
-        laplacian = np.diag(slope.sum(axis=1)) - slope
-        by_scale = 4.0 * self._features.T @ (laplacian @ z)
-        n_numeric, n_axes = len(metric.numeric), len(metric.nominal)
-        by_column = np.einsum("ij,ij->j", by_scale, scale)
+        by_covariance = 0.5 * (inverse - np.outer(weights, weights))
+        slope = -5.0 / 6.0 * kernel.amplitude * (1.0 + root) * decay
+        by_square = by_covariance * slope
+        numeric = self._points[:, ~self._nominal]
+        laplacian = np.diag(by_square.sum(axis=1)) - by_square
+        by_scale = 4.0 * numeric.T @ (laplacian @ (numeric @ kernel.scale))
+        n_axes = len(self._nominal)
         gradient = np.empty_like(whitened)
-        gradient[:n_numeric] = -by_column[:n_numeric]
-        column = n_numeric
-        for k, levels in enumerate(
-            n for n, is_nominal in zip(metric._levels, metric.nominal) if is_nominal
-        ):
-            gradient[n_numeric + k] = -by_column[column : column + levels].sum()
-            column += levels
-        gradient[n_axes] = amplitude * np.einsum("ij,ij->", outer, kernel)
-        gradient[n_axes + 1] = noise * (np.diag(outer) / self._counts).sum()
-        rows, columns = metric.shears[:, 0], metric.shears[:, 1]
-        inverse_lengths = scale[columns, columns]
-        gradient[n_axes + 2 :] = by_scale[rows, columns] * inverse_lengths
+        by_length = gradient[:n_axes]
+        by_length[~self._nominal] = -np.einsum("ij,ij->j", by_scale, kernel.scale)
+        by_length[self._nominal] = [
+            -2.0 * mismatch * by_square[_differ(self._points, self._points, j)].sum()
+            for j, mismatch in zip(np.flatnonzero(self._nominal).tolist(), kernel.mismatch)
+        ]
+        gradient[n_axes] = kernel.amplitude * np.einsum("ij,ij->", by_covariance, correlation)
+        gradient[n_axes + 1] = kernel.noise * (np.diag(by_covariance) / self._counts).sum()
+        by_shear = by_scale * np.diag(kernel.scale)
+        gradient[n_axes + 2 :] = by_shear[self._shears]
         return density + 0.5 * whitened @ whitened, gradient * self._prior_sd + whitened
 
     def _drawn(self, start: Array, rng: np.random.Generator, n_draws: int) -> list[Array]:
@@ -262,14 +258,14 @@ class Surrogate:
             threshold = level + math.log(rng.random())
             angle = rng.uniform(0.0, 2.0 * math.pi)
             low, high = angle - 2.0 * math.pi, angle
-            while True:
+            while high - low > 1e-6:
                 candidate = state * math.cos(angle) + direction * math.sin(angle)
                 reached = self._log_likelihood(candidate)
-                if reached > threshold or high - low < 1e-6:
+                if reached > threshold:
+                    state, level = candidate, reached
                     break
                 low, high = (angle, high) if angle < 0.0 else (low, angle)
                 angle = rng.uniform(low, high)
-            state, level = candidate, reached
             if step % _THINNING == _THINNING - 1:
                 draws.append(state)
         return draws
@@ -280,6 +276,11 @@ def _squared_distances(a: Array, b: Array) -> Array:
     squared += np.einsum("ij,ij->i", a, a)[:, None]
     squared += np.einsum("ij,ij->i", b, b)
     return np.maximum(squared, 0.0, out=squared)
+
+
+def _differ(a: Array, b: Array, axis: int) -> NDArray[np.bool_]:
+    """Whether points are at different levels of a nominal axis."""
+    return a[:, axis, None] != b[:, axis]
 
 
 def _matern(squared: Array) -> Array:

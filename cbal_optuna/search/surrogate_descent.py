@@ -22,6 +22,7 @@ from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 
 from cbal_optuna.search.history import History
+from cbal_optuna.search.nominal import MAX_LEVELS
 from cbal_optuna.search.nominal import try_levels
 from cbal_optuna.search.proposal import DescentOptions
 from cbal_optuna.search.proposal import Proposal
@@ -60,7 +61,7 @@ def next_proposal(
     under_way = {point for point in pending if point not in history}
     if len(history) + len(under_way) >= space.size:
         return free_point(history, pending, space, options)
-    longest = 1 + sum(len(list(a.levels())) if a.nominal else 2 for a in space.axes)
+    longest = 1 + sum(MAX_LEVELS if axis.nominal else 2 for axis in space.axes)
     if len(history) < longest:
         proposal = replay(_first_cycle(space, options), history, pending, longest)
         if proposal is not None:
