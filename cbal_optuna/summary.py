@@ -32,6 +32,9 @@ _LITTLE_OF_SPREAD = 0.01
 # Before as many trials for each hyper-parameter, and once more, the model knows too little to say
 # so. On noise alone its intervals of 95 % held the truth in 10 to 50 of 100 studies until then.
 _TRIALS_PER_AXIS = 4
+# From a model that predicts a smaller share of the differences between trials, nothing is claimed:
+# of pure noise it may seem to predict as much.
+_MIN_SKILL = 0.5
 _LINE = np.linspace(0.0, 1.0, 201)
 
 
@@ -92,7 +95,8 @@ class Summary:
             The standard deviation of the value of one trial close to the recommended setting, as
             estimated.
         tentative:
-            Whether the trials are too few to tell how noisy they are: the intervals and the noise
+            Whether the trials are too few to tell how noisy they are, or so noisy that the model
+            predicts less than half of the differences between them: the intervals and the noise
             are then likely to be too small, and a gain may be luck.
         near_optimal:
             One for each hyper-parameter.
@@ -146,7 +150,7 @@ def summarize(study: Study) -> Summary:
         _expectation(response, point, study.direction),
         None if usual_point is None else _expectation(response, usual_point, study.direction),
         response.noise,
-        bool(model.evaluations.arrays[2].sum() < _enough(space)),
+        len(response.points) < _enough(space) or response.skill < _MIN_SKILL,
         tuple(_near_optimal(response, space, j, point) for j in range(len(space.axes))),
         converged,
         reason,

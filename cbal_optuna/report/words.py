@@ -129,12 +129,13 @@ def search_result(summary: Summary, direction: StudyDirection, *, confirmed: boo
             f"the usual one {expectation(summary.usual_expected, summary)}."
         )
         if summary.tentative:
-            head += ", which may be noise"
-            sentences.append("So few trials do not tell how noisy they are.")
+            head += ", which may be noise."
+            sentences.append("These trials do not tell how noisy they are.")
         elif _overlap(summary.expected, summary.usual_expected):
-            head += ", which may be noise"
+            head += ", which may be noise."
             sentences.append("These intervals overlap.")
-        head += "."
+        else:
+            head += ", as far as a model of the trials can tell gain from noise."
         if not confirmed:
             sentences.append("Training both settings again with fresh seeds tells gain from luck.")
     noise = "" if summary.tentative else f"; one trial is off by about {label(summary.noise)}"

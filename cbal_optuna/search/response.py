@@ -23,6 +23,8 @@ Array = NDArray[np.float64]
 _LARGEST = float(np.finfo(float).max)
 # The model is of this many points at most: the best ones, and those nearest to the best.
 MAX_POINTS = 100
+# The weight of a model without noise beside each draw.
+_TRUST = 0.05
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(15)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 _LOG_ROOT = 0.5 * math.log(2.0 * math.pi)
@@ -53,6 +55,7 @@ class Response:
         rng = np.random.default_rng([seed, len(history)])
         transformed = self._scale.transform(values)
         self.surrogate = Surrogate(space, points, transformed, counts, rng)
+        self._skill = _skill(transformed, self.surrogate.left_out())
         under_way = np.array(sorted(pending)).reshape(-1, len(space.axes))
         if len(under_way):
             self.surrogate.believe(under_way)
@@ -62,12 +65,20 @@ class Response:
         self.ranked = self.points[ranked]
         # Under each draw.
         self._best = means.max(axis=1)
+        trusted, _ = self.surrogate.predict(self.points, [self.surrogate.trusting])
+        self._trusted_best = float(trusted.max())
 
     @property
     def incumbent(self) -> Array:
         """The point that is expected to be best of those evaluated or under way: not the luckiest
         one."""
         return self.ranked[0]
+
+    @property
+    def skill(self) -> float:
+        """How much of the differences between values the model predicts from the others: 1 is all,
+        0 what their mean does (the coefficient of determination, each point left out in turn)."""
+        return self._skill
 
     @property
     def noise(self) -> float:
@@ -83,13 +94,19 @@ class Response:
         It is the expected improvement over the incumbent's expected value, times the share of what
         is not known of a point that a noisy trial there would tell: a step too short for noise to
         tell apart from points known already promises little.
+
+        A little of it is that of a model that takes every value for what it is: a value so good
+        that the other draws blame the noise is looked into, if little else is promised.
         """
         means, variances = self.surrogate.predict(points)
         sds = np.sqrt(variances)
         noises = np.array([[draw.kernel.noise] for draw in self.surrogate.draws])
         logs = _log_improvement((means - self._best[:, None]) / sds) + np.log(sds)
         logs += np.log1p(-np.sqrt(noises / (variances + noises)))
-        return np.logaddexp.reduce(logs, axis=0)
+        (mean,), (variance,) = self.surrogate.predict(points, [self.surrogate.trusting])
+        sd = np.sqrt(variance)
+        trusting = _log_improvement((mean - self._trusted_best) / sd) + np.log(sd)
+        return np.logaddexp.reduce([*logs, trusting + math.log(_TRUST)], axis=0)
 
     def expected_improvement(self, point: Point) -> float:
         """By how much a point is expected to be better than the incumbent, where it is."""
@@ -132,6 +149,14 @@ def _selected(history: History) -> tuple[Array, Array, Array]:
         chosen[i] = None
     kept = sorted(chosen)
     return points[kept], values[kept], counts[kept]
+
+
+def _skill(values: Array, predicted: Array) -> float:
+    n = len(values)
+    if n < 2 or np.ptp(values) == 0.0:
+        return 0.0
+    means = (values.sum() - values) / (n - 1)
+    return float(1.0 - ((values - predicted) ** 2).sum() / ((values - means) ** 2).sum())
 
 
 def _log_improvement(z: Array) -> Array:

@@ -12,7 +12,9 @@ See Rasmussen and Williams, "Gaussian Processes for Machine Learning" (2006), ch
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 import math
 from typing import Any
 
@@ -32,6 +34,7 @@ _NOMINAL_LENGTH = 2.0
 _AMPLITUDE, _AMPLITUDE_SD = 1.0, 1.0
 _NOISE, _NOISE_SD = 1e-3, 2.0
 _SHEAR_SD = 0.7
+_LITTLE_NOISE = 1e-5
 # The prior variance of the mean of all values.
 _MEAN_VARIANCE = 1.0
 _JITTER = 1e-8
@@ -93,6 +96,12 @@ class Surrogate:
             Makes the draws.
         n_draws:
             Settings of the kernel, by default 4 to 8; 0 takes the most probable one alone.
+
+    Attributes:
+        draws:
+            The settings, and what follows from each.
+        trusting:
+            The first of them, but for next to no noise: it believes every value.
     """
 
     def __init__(
@@ -117,6 +126,8 @@ class Surrogate:
         best = self._most_probable()
         whitened = self._drawn(best, rng, n_draws) if n_draws else [best]
         self.draws = [self._conditioned(self._kernel(z), values) for z in whitened]
+        trusting = replace(self.draws[0].kernel, noise=_LITTLE_NOISE)
+        self.trusting = self._conditioned(trusting, values)
 
     @property
     def noise(self) -> float:
@@ -126,18 +137,20 @@ class Surrogate:
     def believe(self, points: Array) -> None:
         """Add points under way, as if their values were what is expected now. To be done once."""
         means, _ = self.predict(points)
+        trusted, _ = self.predict(points, [self.trusting])
         self._points = np.vstack([self._points, points])
         self._counts = np.concatenate([self._counts, np.ones(len(points))])
-        self.draws = [
+        self.trusting, *self.draws = (
             self._conditioned(draw.kernel, np.concatenate([self._values, mean]))
-            for draw, mean in zip(self.draws, means)
-        ]
+            for draw, mean in zip([self.trusting, *self.draws], [*trusted, *means])
+        )
 
-    def predict(self, points: Array) -> tuple[Array, Array]:
+    def predict(self, points: Array, draws: Sequence[Draw] | None = None) -> tuple[Array, Array]:
         """Means and variances of the objective, noise apart: two arrays of shape (draws, n)."""
-        means = np.empty((len(self.draws), len(points)))
+        draws = self.draws if draws is None else draws
+        means = np.empty((len(draws), len(points)))
         variances = np.empty_like(means)
-        for i, draw in enumerate(self.draws):
+        for i, draw in enumerate(draws):
             squared = self._squared_distances(draw.kernel, points)
             cross = draw.kernel.amplitude * _matern(squared) + _MEAN_VARIANCE
             means[i] = cross @ draw.weights
@@ -145,6 +158,16 @@ class Surrogate:
             prior = draw.kernel.amplitude + _MEAN_VARIANCE
             variances[i] = np.maximum(prior - np.einsum("ij,ij->j", half, half), 1e-12)
         return means, variances
+
+    def left_out(self) -> Array:
+        """What is expected of each value by all others (Rasmussen and Williams, equation 5.12):
+        the mean over the draws, of shape (n,). To be asked for before points under way are
+        added."""
+        means = np.empty((len(self.draws), len(self._values)))
+        for i, draw in enumerate(self.draws):
+            inverse, _ = lapack.dpotri(draw.factor, lower=1)
+            means[i] = self._values - draw.weights / np.diag(inverse)
+        return means.mean(axis=0)
 
     def _prior(self) -> tuple[Array, Array]:
         """Means and standard deviations of log lengths, log amplitude, log noise and shears."""
