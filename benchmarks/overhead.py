@@ -33,10 +33,13 @@ SPACE: dict[str, BaseDistribution] = {
 }
 SAMPLERS: dict[str, Callable[[], BaseSampler]] = {
     "CoordinateDescentSampler": lambda: CoordinateDescentSampler(seed=0),
+    "CoordinateDescentSampler, parabolic": lambda: CoordinateDescentSampler(
+        line_search="parabolic", seed=0
+    ),
     "TPESampler": lambda: TPESampler(seed=0),
     "RandomSampler": lambda: RandomSampler(seed=0),
 }
-FINISHED = (10, 100, 1_000)
+FINISHED = (10, 100, 1_000, 10_000)
 ASKS = 30
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 import re
 import signal
@@ -15,9 +16,12 @@ from optuna.trial import TrialState
 from PIL import Image
 import pytest
 
+from cbal_optuna import convergence
 from cbal_optuna.command_line import main
 from cbal_optuna.command_line import StudyScript
 from cbal_optuna.data import LabelledImages
+from cbal_optuna.summary import summarize
+from cbal_optuna.summary import Summary
 
 
 STUDIES = Path(__file__).parents[1] / "studies"
@@ -68,8 +72,8 @@ def test_a_study_ends_with_a_table_a_report_and_the_next_command(
     assert status == 0
     for words in (
         "usual",
-        "noise included",
-        "within 1 % of the best",
+        "luck included",
+        "expected within 1 % of the recommended",
         "Validation classes, 2 fresh seeds",
     ):
         assert words in out
@@ -83,7 +87,7 @@ def test_a_study_ends_with_a_table_a_report_and_the_next_command(
 
 def test_a_study_that_finds_nothing_better_says_so(run: Callable[..., Result]) -> None:
     _, out, _ = run("--n-trials", "1")
-    assert "No trial is better than the usual setting (trial 0)." in out
+    assert "No setting is expected to be better than the usual one (trial 0)." in out
     assert optuna.get_all_study_names("sqlite:///tiny.db") == ["tiny"]
 
 
@@ -93,6 +97,23 @@ def test_running_again_resumes_or_shows_the_result(run: Callable[..., Result]) -
     _, second, _ = run("--n-trials", "4")
     assert first == second
     assert len(optuna.load_study(study_name="tiny", storage="sqlite:///tiny.db").trials) == 4
+
+
+@pytest.mark.parametrize(("arguments", "n_trials"), [((), 5), (("--stop-when-converged",), 3)])
+def test_a_study_stops_when_it_has_converged_if_asked_to(
+    run: Callable[..., Result],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    n_trials: int,
+) -> None:
+    def at_once(study: optuna.Study) -> Summary:
+        return replace(summarize(study), converged=True)
+
+    monkeypatch.setattr(convergence, "summarize", at_once)
+    status, out, err = run("--n-trials", "5", "--confirm", "0", *arguments)
+    assert status == 0
+    assert f"tiny: {n_trials} trials: {n_trials} completed" in out
+    assert f"{n_trials}/5" in err
 
 
 def test_loss_and_sampler_have_studies_of_their_own_in_one_storage(
@@ -209,7 +230,15 @@ def test_a_study_of_another_direction_is_refused(run: Callable[..., Result]) -> 
 def test_help_reads_well(run: Callable[..., Result]) -> None:
     status, out, _ = run("--help")
     assert status == 0
-    for option in ("--n-trials", "--sampler", "--head-only", "--final", "--report", "--storage"):
+    for option in (
+        "--n-trials",
+        "--stop-when-converged",
+        "--sampler",
+        "--head-only",
+        "--final",
+        "--report",
+        "--storage",
+    ):
         assert option in out
     assert "default: None" not in out and "%(" not in out
 

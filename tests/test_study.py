@@ -57,6 +57,20 @@ def test_the_number_of_trials_is_that_of_the_study(tiny_objective: Objectives) -
     assert len(study.trials) == 5
 
 
+def test_callbacks_may_stop_a_study(tiny_objective: Objectives) -> None:
+    objective, numbers = tiny_objective(), list[int]()
+
+    def stop_at_second(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        numbers.append(trial.number)
+        if trial.number == 1:
+            study.stop()
+
+    study = opened(objective, InMemoryStorage())
+    run_trials(study, objective, 5, callbacks=[stop_at_second])
+    assert numbers == [0, 1]
+    assert len(study.trials) == 2
+
+
 def test_a_resumed_study_equals_one_in_one_go(tiny_objective: Objectives) -> None:
     objective, storage = tiny_objective(), InMemoryStorage()
     for n_trials in (2, 5, 9):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from html.parser import HTMLParser
 import math
 from pathlib import Path
@@ -13,14 +14,24 @@ from optuna.distributions import CategoricalDistribution
 from optuna.distributions import distribution_to_json
 from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
+from optuna.samplers import BaseSampler
+from optuna.samplers import RandomSampler
 from optuna.study import Study
+from optuna.study import StudyDirection
 from optuna.trial import create_trial
 from optuna.trial import TrialState
 from plotly.offline import get_plotlyjs
 import pytest
 
+from cbal_optuna import CoordinateDescentSampler
+from cbal_optuna import summarize
+from cbal_optuna.report import result_text
 from cbal_optuna.report import write_report
+from cbal_optuna.report.words import label
+from cbal_optuna.report.words import near_values
+from cbal_optuna.report.words import search_result
 from cbal_optuna.retraining import SettingComparison
+from cbal_optuna.summary import NearOptimal
 
 
 ATTACK = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -205,24 +216,128 @@ def test_test_classes_have_the_headline(path: Path) -> None:
     assert page.text.index("on test classes") < page.text.index("better than the usual one on")
 
 
-def test_without_a_comparison_the_gain_is_said_to_include_noise(path: Path) -> None:
+NOISE = "tells gain from luck"
+
+
+def test_few_trials_are_said_to_show_no_more_than_noise(path: Path) -> None:
     page = Page(path, study_of(0.2, 0.1, 0.3))
-    assert page.headline == (
-        "As the trials have it, noise included, the best setting is 50 % better than the usual "
-        "one."
+    assert re.fullmatch(
+        r"According to all trials together, the recommended setting \(that of trial 2\) is "
+        r"(4\d|50)(\.\d)? % better than the usual one, which may be noise\.",
+        page.headline,
     )
-    assert "It has 0.3 (trial 2), the usual one 0.2 (trial 0)." in page.text
+    assert "These trials do not tell how noisy they are." in page.text
+    assert "The best single trial has 0.3 (trial 2), luck included." in page.text
+    assert NOISE in page.text
+    # No interval, and no noise: the model cannot know them yet.
+    assert "interval" not in page.text and "is off by about" not in page.text
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [CoordinateDescentSampler(x0=START, seed=0), RandomSampler(seed=0)],
+    ids=["cd", "random"],
+)
+def test_noise_alone_is_never_sold_as_gain(sampler: BaseSampler) -> None:
+    rng = np.random.default_rng(0)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    n_claims = 0
+    for n_trials in range(1, 25):
+        study.tell(study.ask(SPACE), 0.2 + 0.01 * rng.standard_normal())
+        if n_trials not in (1, 2, 3, 5, 10, 15, 16, 20, 24):
+            continue
+        text = result_text(study)
+        if "% better than" not in text:
+            assert "No setting is expected to be better than the usual one" in text
+            continue
+        n_claims += 1
+        assert "better than the usual one, which may be noise." in text or (
+            "as far as a model of the trials can tell gain from noise." in text and n_trials >= 16
+        )
+        assert NOISE in text
+    assert n_claims
+
+
+def hilly_study(noise: float, direction: str = "maximize") -> Study:
+    """Twenty-four trials; the usual setting is far from the optimum."""
+    rng = np.random.default_rng(0)
+    sign = 1.0 if direction == "maximize" else -1.0
+    study = study_of(direction=direction)
+    for i in range(24):
+        balance = 0.2 if i == 0 else float(10.0 ** rng.uniform(-0.9, 0.9))
+        params = {**START, "balance": balance, "batch_size": (32, 64, 128)[i % 3]}
+        value = 1.0 - math.log10(balance / 3.0) ** 2 - 0.1 * (params["batch_size"] != 64)
+        add(study, sign * (value + noise * rng.standard_normal()), params)
+    return study
+
+
+def test_a_gain_beyond_the_noise_is_not_called_noise(path: Path) -> None:
+    page = Page(path, hilly_study(0.005))
+    assert "better than the usual one, as far as a model" in page.headline
+    assert "may be noise" not in page.text and "overlap" not in page.text
+    assert "; one trial is off by about 0.0" in page.text
+    assert NOISE in page.text
+
+
+def test_what_is_expected_stands_in_the_table_with_its_interval(path: Path) -> None:
+    study = hilly_study(0.005)
+    (row,) = (r for r in Page(path, study).table("searched") if r[0].startswith("expected"))
+    number = r"-?\d\.?\d*"
+    assert row[0] == "expected (95 % interval)"
+    assert all(re.fullmatch(rf"{number} \({number} to {number}\)", cell) for cell in row[1:3])
+    expected = summarize(study).expected
+    assert expected is not None and float(row[2].split()[0]) == pytest.approx(expected.value, 1e-3)
+
+
+def test_a_gain_within_the_noise_is_called_noise(path: Path) -> None:
+    study = study_of()
+    rng = np.random.default_rng(0)
+    for balance in np.geomspace(0.15, 9.0, 24):
+        add(study, 0.2 + 0.01 * rng.standard_normal(), {**START, "balance": float(balance)})
+    page = Page(path, study)
+    assert page.headline.endswith("better than the usual one, which may be noise.")
+    assert "These trials do not tell how noisy they are." in page.text
+
+
+def test_a_gain_whose_intervals_overlap_is_called_noise() -> None:
+    summary = summarize(hilly_study(0.005))
+    assert summary.expected is not None
+    almost = replace(summary.expected, value=0.999 * summary.expected.value)
+    summary = replace(summary, usual_expected=almost)
+    head, *others = search_result(summary, StudyDirection.MAXIMIZE, confirmed=False)
+    assert head.endswith("which may be noise.")
+    assert "These intervals overlap." in others
+
+
+def test_fresh_seeds_are_not_asked_for_where_there_are_some(path: Path) -> None:
+    page = Page(path, study_of(0.2, 0.3), comparison(0.03, 0.031, 0.029))
+    assert NOISE not in page.text
 
 
 def test_lower_is_better_in_a_study_to_be_minimised(path: Path) -> None:
     page = Page(path, study_of(0.4, 0.3, 0.5, direction="minimize"))
-    assert "25 % better" in page.headline
+    assert re.search(r"trial 1\) is 2[45](\.\d)? % better than the usual one", page.headline)
     assert "Lower values are better." in page.text
+    assert "Lower values" not in Page(path, study_of(0.4, 0.3)).text
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_what_a_study_to_be_minimised_expects_has_the_sign_of_its_values(
+    path: Path, direction: str
+) -> None:
+    sign = 1.0 if direction == "maximize" else -1.0
+    rows = Page(path, hilly_study(0.005, direction)).table("searched")
+    (row,) = (r for r in rows if r[0].startswith("expected"))
+    value, low, high = (float(x) for x in re.findall(r"-?[\d.]+", row[2]))
+    assert low <= value <= high
+    assert value == pytest.approx(sign, abs=0.05)
 
 
 def test_no_gain_is_claimed_if_the_usual_setting_is_the_best(path: Path) -> None:
     page = Page(path, study_of(0.3, 0.2))
-    assert page.headline == "No trial is better than the usual setting (trial 0)."
+    assert page.headline == "No setting is expected to be better than the usual one (trial 0)."
+    assert "It is expected to have 0." in page.text
+    assert NOISE not in page.text and "% better" not in page.text
 
 
 def test_no_gain_is_claimed_over_an_infeasible_usual_setting(path: Path) -> None:
@@ -230,8 +345,67 @@ def test_no_gain_is_claimed_over_an_infeasible_usual_setting(path: Path) -> None
     add(study, 0.01, infeasible="diverged")
     add(study, 0.3, {**START, "balance": 2.0})
     page = Page(path, study)
-    assert page.headline == "The best setting has 0.3 (trial 1)."
+    assert page.headline == "Recommended is the setting of trial 1."
     assert "has no value to compare it with" in page.text
+    assert "better than" not in page.text
+
+
+def test_infeasible_trials_are_never_recommended(path: Path) -> None:
+    study = study_of(0.2, 0.3)
+    add(study, 9.0, {**START, "balance": 8.0}, infeasible="cheated")
+    page = Page(path, study)
+    assert "recommended (trial 1)" in page.table("searched")[0]
+    assert "(that of trial 1)" in page.headline
+
+
+def test_no_gain_is_claimed_for_another_trial_of_the_usual_setting(path: Path) -> None:
+    study = study_of()
+    add(study, 0.2, {**START, "balance": 1.0})
+    add(study, 0.3, {**START, "balance": 1.0})
+    add(study, 0.1, {**START, "balance": 4.0})
+    page = Page(path, study)
+    assert page.headline == "No setting is expected to be better than the usual one (trial 0)."
+
+
+def test_conditional_hyper_parameters_are_no_gain_by_themselves(path: Path) -> None:
+    study = study_of()
+    for value, params in (
+        (0.2, {"balance": 1.0, "temperature": 0.1}),
+        (0.3, {"balance": 1.0, "batch_size": 64}),
+        (0.1, {"balance": 4.0, "batch_size": 64}),
+    ):
+        add(study, value, params)
+    page = Page(path, study)
+    assert page.headline == "No setting is expected to be better than the usual one (trial 0)."
+    assert page.table("searched")[0][2] == "recommended (trial 1)"
+
+
+def test_a_usual_value_of_zero_has_no_percentage(path: Path) -> None:
+    study = study_of(0.0, 0.0, 0.0)
+    add(study, 0.5, {**START, "balance": 9.0})
+    headline = Page(path, study).headline
+    assert "better than the usual one" in headline and "inf" not in headline
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_trials_that_have_nothing_in_common_have_a_page(path: Path, direction: str) -> None:
+    study = study_of(direction=direction)
+    add(study, 0.2, {"balance": 1.0})
+    add(study, 0.2, {"temperature": 0.1})
+    page = Page(path, study)
+    assert page.headline == "The best trial has 0.2."
+    assert "The trials have no hyper-parameters in common." in page.text
+    assert ("Lower values are better." in page.text) is (direction == "minimize")
+    assert "How precisely" not in page.source
+
+
+def test_whether_to_search_on_is_said_with_the_reason(path: Path) -> None:
+    few = Page(path, study_of(0.2, 0.3))
+    assert "To tell, 16 settings are needed; 2 have been tried." in few.text
+    study = study_of()
+    for batch_size in (32, 64, 128):
+        add(study, batch_size / 100, {"batch_size": batch_size})
+    assert "All settings have been tried." in Page(path, study).text
 
 
 def test_metrics_of_both_settings_have_their_intervals(path: Path) -> None:
@@ -251,38 +425,55 @@ def test_one_seed_has_no_interval(path: Path) -> None:
     assert rows[1] == ["MAP@R", "0.2000", "0.2300", "0.0300"]
 
 
-def test_the_best_setting_stands_beside_the_usual_one_and_as_a_dict(path: Path) -> None:
+def test_the_recommended_setting_stands_beside_the_usual_one_and_as_a_dict(path: Path) -> None:
     page = Page(path, study_of(0.2, 0.3))
-    assert page.table("searched")[1:] == [
+    header, *rows, expected = page.table("searched")
+    assert header == ["", "usual (trial 0)", "recommended (trial 1)", "searched"]
+    assert rows == [
         ["balance", "1", "2", "0.1 to 10, log"],
         ["temperature", "0.1", "0.1", "0.01 to 1, log"],
         ["batch_size", "64", "64", "32, 64, 128"],
         ["value", "0.2", "0.3", ""],
     ]
+    assert expected[0] == "expected"
+    assert float(expected[1]) == pytest.approx(0.2, abs=0.03)
+    assert float(expected[2]) == pytest.approx(0.3, abs=0.03)
     assert "{'balance': 2.0, 'temperature': 0.1, 'batch_size': 64}" in page.text
 
 
-def test_near_optimal_values_come_with_what_was_tried_outside(path: Path) -> None:
-    study = study_of(0.2, 0.3, 0.2999)
-    add(study, 0.1, {**START, "balance": 10.0, "batch_size": 32})
-    add(study, 0.1, {**START, "batch_size": 128}, infeasible="out of memory")
-    rows = Page(path, study).table("tried outside")
-    assert rows[1:] == [
-        ["balance", "2", "2 to 4", "below: 1; above: 10"],
-        [
-            "temperature",
-            "0.1",
-            "0.1",
-            "below: nothing, it may go on; above: nothing, it may go on",
-        ],
-        ["batch_size", "64", "64", "tried: 32; never tried: 128"],
-    ]
+def test_near_optimal_values_are_in_a_table(path: Path) -> None:
+    header, balance, batch_size, _ = Page(path, hilly_study(0.0)).table("expected within 1 %")
+    assert header == ["", "recommended", "expected within 1 %"]
+    low, high = map(float, balance[2].split(" to "))
+    assert 2.0 < low < 3.0 < high < 4.5
+    assert batch_size == ["batch_size", "64", "64"]
 
 
-def test_a_near_optimal_value_at_the_end_of_its_range_is_said_to_be(path: Path) -> None:
-    study = study_of(0.2)
-    add(study, 0.3, {**START, "balance": 10.0})
-    assert Page(path, study).table("tried outside")[1][3] == "below: 1; above: the range ends"
+@pytest.mark.parametrize(
+    ("values", "bounded", "words"),
+    [
+        ((0.5, 2.0), (True, True), "0.5 to 2"),
+        ((0.1, 10.0), (False, False), "0.1 to 10, the lower and the upper ends of the range"),
+        ((10.0, 10.0), (True, False), "10, the upper end of the range"),
+    ],
+)
+def test_near_optimal_values_are_said_with_the_ends_that_they_reach(
+    values: tuple[float, ...], bounded: tuple[bool, bool], words: str
+) -> None:
+    assert near_values(NearOptimal("balance", values, *bounded), SPACE["balance"]) == words
+
+
+@pytest.mark.parametrize(("optimum", "end"), [(0.1, "lower"), (10.0, "upper")])
+def test_a_near_optimal_value_at_the_end_of_its_range_is_said_to_be(
+    path: Path, optimum: float, end: str
+) -> None:
+    study = study_of()
+    for balance in np.geomspace(0.1, 10.0, 9):
+        value = 1.0 - math.log10(balance / optimum) ** 2
+        add(study, value, {"balance": float(balance)})
+    cell = Page(path, study).table("expected within 1 %")[1][2]
+    assert cell.endswith(f", the {end} end of the range")
+    assert label(optimum) in cell.split(",")[0].split(" to ")
 
 
 def test_the_table_has_a_row_for_each_trial_and_reasons(path: Path) -> None:
