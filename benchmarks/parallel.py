@@ -17,7 +17,7 @@ from searchers import OURS
 
 
 WORKERS = (1, 4, 8)
-SAMPLERS = (*OURS, "TPE", "GPSampler", "Random")
+SAMPLERS = (*OURS, "TPE", "Random")
 # Besides the landscapes.
 SURFACES = ("separable_3_noise0.005", "strong_ridge_3_noise0.005", "cliff_3_noise0.1")
 _TARGET = 0.05
