@@ -180,7 +180,7 @@ class CoordinateDescentSampler(BaseSampler):
             return {}
         space = Space.of(search_space)
         own = space.encode(known_values(trial, space))
-        if own is None:
+        if own is None or self._is_contested(study, trial, space, own):
             own = self._claim(study, trial, space, search_space)
         return {a.name: self._value_at(a, p) for a, p in zip(space.axes, own)}
 
@@ -298,6 +298,17 @@ class CoordinateDescentSampler(BaseSampler):
             write_claim(study, trial, space.decode(proposal.point), distributions)
         _explain(study, trial, proposal, space, history)
         return proposal.point
+
+    def _is_contested(self, study: Study, trial: FrozenTrial, space: Space, point: Point) -> bool:
+        """Whether a claim was inherited from a worker that was killed before it looked again, and
+        is somebody else's."""
+        if not may_move(trial):
+            return False
+        history = self._history(study)
+        start = self._descent_options(study, space).start
+        return point in history.evaluations(space) or point in _holders(
+            history, trial, space, start
+        )
 
     def _history(self, study: Study) -> StudyHistory:
         """What is finished now, read by this thread."""

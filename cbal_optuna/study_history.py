@@ -63,6 +63,8 @@ class StudyHistory:
         # that copies each of them.
         trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
         self.trials = sorted(trials, key=lambda t: t.number)
+        if not self._is_continued():
+            self._finished, self._common, self._space = {}, None, None
         self.under_way = []
         for trial in self.trials:
             if trial.number in self._finished:
@@ -76,6 +78,14 @@ class StudyHistory:
             if trial.state == TrialState.COMPLETE:
                 known = trial.distributions if self._common is None else self._common
                 self._common = common_distributions([known, trial.distributions])
+
+    def _is_continued(self) -> bool:
+        """Whether the trials are still those of the study, and not of one that was made after it
+        was deleted: a database may give it the same id."""
+        newest = next(reversed(self._finished.values()), None)
+        if newest is None or newest.number >= len(self.trials):
+            return newest is None
+        return self.trials[newest.number].datetime_complete == newest.datetime_complete
 
     @property
     def common(self) -> dict[str, BaseDistribution] | None:
@@ -102,8 +112,9 @@ class StudyHistory:
             return
         if trial.state == TrialState.FAIL and is_feasible(trial):
             self._failures[point] += 1
+            # The workers may have been killed, and the next retry may succeed.
             if self._failures[point] == MAX_FAILURES:
-                self._history.add(trial.number, point, -math.inf)
+                self._history.give_up(trial.number, point)
         else:
             self._history.add(trial.number, point, self._value(trial))
 

@@ -891,6 +891,38 @@ def test_a_retried_trial_that_died_half_way_keeps_its_point(
     assert suggest(retried) == claimed
 
 
+def test_a_value_found_after_three_kills_counts() -> None:
+    study = new_study()
+    study.optimize(objective, 5)
+    trial = study.ask()
+    for _ in range(3):
+        suggest(trial)
+        stale(study, trial)
+        trial = study.ask()
+    study.tell(trial, loss_of(suggest(trial)))
+    study.optimize(objective, 10)
+    completed = [t.params for t in study.get_trials(states=[TrialState.COMPLETE])]
+
+    assert completed == params_after(16)
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_retried_trial_leaves_a_point_that_it_claimed_at_the_same_time_as_another(
+    finished: bool,
+) -> None:
+    study = new_study()
+    study.optimize(objective, 5)
+    other, dead = study.ask(), study.ask()
+    point = suggest(other)
+    claim = study.trials[other.number].system_attrs["cbal:claim"]
+    study._storage.set_trial_system_attr(dead._trial_id, "cbal:claim", claim)
+    if finished:
+        study.tell(other, loss_of(point))
+    stale(study, dead)
+
+    assert suggest(study.ask()) != point
+
+
 def test_a_trial_waiting_to_be_retried_holds_its_point() -> None:
     study = new_study()
     study.optimize(objective, 5)

@@ -13,10 +13,11 @@ from optuna.testing.pytest_samplers import SingleOnlySamplerTestCase
 import pytest
 
 from cbal_optuna import CoordinateDescentSampler
+from cbal_optuna.search import LINE_SEARCHES
 
 
 OPTION_SETS = {
-    "default": {},
+    **{line_search: {"line_search": line_search} for line_search in LINE_SEARCHES},
     "seeded": {"seed": 0},
     "short steps": {"initial_step": 0.1, "tolerance": 0.05},
     "tpe independent": {"independent_sampler": TPESampler(seed=0)},

@@ -29,6 +29,7 @@ class History:
         self._means: dict[Point, float] = {}
         self._counts: dict[Point, int] = {}
         self._first_numbers: dict[Point, int] = {}
+        self._given_up: set[Point] = set()
         self._last_number = -1
         self._is_sorted = True
         for evaluation in evaluations:
@@ -36,8 +37,11 @@ class History:
 
     def add(self, number: int, point: Point, value: float) -> None:
         """Add the evaluation of trial ``number``."""
+        if point in self._given_up:
+            self._given_up.remove(point)
+            self._counts[point] = 0
         count = self._counts.get(point, 0)
-        mean = self._means.get(point, value)
+        mean = self._means[point] if count else value
         if math.isfinite(mean) and math.isfinite(value):
             self._means[point] = mean + (value / (count + 1) - mean / (count + 1))
         else:
@@ -46,6 +50,12 @@ class History:
         self._first_numbers[point] = min(self._first_numbers.get(point, number), number)
         self._is_sorted &= number > self._last_number
         self._last_number = max(number, self._last_number)
+
+    def give_up(self, number: int, point: Point) -> None:
+        """Take a point for one that cannot be used, until it is evaluated after all."""
+        if point not in self:
+            self.add(number, point, -math.inf)
+            self._given_up.add(point)
 
     def __contains__(self, point: object) -> bool:
         return point in self._means

@@ -203,4 +203,5 @@ def _mix(low: float, high: float, share: float) -> float:
 def _share(low: float, high: float, value: float) -> float:
     if math.isinf(high - low):
         low, high, value = low / 2.0, high / 2.0, value / 2.0
-    return (value - low) / (high - low)
+    # The logarithms of two neighbouring numbers may be equal.
+    return (value - low) / (high - low) if low < high else value - low

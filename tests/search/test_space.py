@@ -335,3 +335,9 @@ def test_a_space_with_a_continuous_axis_is_infinite() -> None:
 
     assert space.size == math.inf
     assert list(space.points()) == []
+
+
+def test_a_log_range_of_two_neighbouring_numbers_has_a_position() -> None:
+    axis = Axis("x", FloatDistribution(9.0, math.nextafter(9.0, 10.0), log=True))
+    assert axis.encode(9.0) == 0.0
+    assert axis.decode(0.5) == 9.0

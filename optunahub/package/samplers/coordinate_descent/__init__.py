@@ -1,0 +1,4 @@
+from cbal_optuna import CoordinateDescentSampler
+
+
+__all__ = ["CoordinateDescentSampler"]
