@@ -40,7 +40,7 @@ _MEAN_VARIANCE = 1.0
 _JITTER = 1e-8
 
 # Draws; fewer of a model of many points, which leave less open.
-_N_DRAWS, _N_DRAWS_OF_MANY = 8, 4
+_N_DRAWS, _N_DRAWS_OF_MANY = 8, 3
 _MANY = 60
 _THINNING = 4
 # Parameters are at most as many prior standard deviations from their prior means.
@@ -95,7 +95,7 @@ class Surrogate:
         rng:
             Makes the draws.
         n_draws:
-            Settings of the kernel, by default 4 to 8; 0 takes the most probable one alone.
+            Settings of the kernel, by default 3 to 8; 0 takes the most probable one alone.
 
     Attributes:
         draws:
