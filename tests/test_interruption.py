@@ -14,8 +14,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    """Puts the handlers of signals back."""
+    """Those of a process in the foreground, however the tests were started; puts them back."""
     before = [signal.getsignal(number) for number in SIGNALS]
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
     yield
     for number, handler in zip(SIGNALS, before):
         signal.signal(number, handler)
