@@ -54,7 +54,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalW
 # Much longer than any of this takes on a machine that is busy with other things.
 PATIENCE_SECONDS = 240
 STUDY = "processes"
-# All but the one that some trials only have.
+# All but the one that later trials only have, which is sampled independently.
 AXES = ("balance", "margin", "batch_size", "loss")
 TROUBLES = ("5:failing", "11:pruned", "17:failing", "23:pruned")
 
@@ -97,7 +97,7 @@ def objective(trial: Trial) -> float:
     margin = trial.suggest_float("margin", 0.0, 1.0, step=0.05)
     batch_size = trial.suggest_categorical("batch_size", [32, 64, 128, 256])
     loss = trial.suggest_categorical("loss", ["infonce", "margin", "triplet"])
-    if loss == "triplet":
+    if trial.number >= 20:
         trial.suggest_int("n_hard", 1, 1000, log=True)
     record_feasibility(trial, "diverged", feasible=balance <= 9.0)
     return (balance - 2.0) ** 2 + (margin - 0.3) ** 2 + batch_size / 256 + len(loss) / 10
@@ -315,7 +315,7 @@ def test_eight_processes_evaluate_no_point_twice_and_lose_none(
     assert all(t.state.is_finished() for t in study.trials)
     assert [t.number for t in failed] == [5, 17]
     assert [point for point, n in counts.items() if n > 1] == []
-    assert study.best_value < 0.85
+    assert study.best_value < 1.0
 
 
 # Killed
