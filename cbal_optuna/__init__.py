@@ -14,6 +14,7 @@ from cbal_optuna.version import __version__
 
 if TYPE_CHECKING:
     from cbal_optuna.convergence import StopWhenConverged
+    from cbal_optuna.losses import CrossBatchMemory
     from cbal_optuna.losses import SplitInfoNCELoss
     from cbal_optuna.losses import SplitMarginLoss
     from cbal_optuna.losses import SplitTerms
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "CoordinateDescentSampler": "sampler",
+    "CrossBatchMemory": "losses",
     "RetrievalObjective": "objectives",
     "SearchSpace": "objectives",
     "SplitInfoNCELoss": "losses",
@@ -35,6 +37,7 @@ _MODULES = {
 
 __all__ = [
     "CoordinateDescentSampler",
+    "CrossBatchMemory",
     "RetrievalObjective",
     "SearchSpace",
     "SplitInfoNCELoss",

@@ -2,11 +2,13 @@
 
 from cbal_optuna.losses.infonce import SplitInfoNCELoss
 from cbal_optuna.losses.margin import SplitMarginLoss
+from cbal_optuna.losses.memory import CrossBatchMemory
 from cbal_optuna.losses.split import SplitLoss
 from cbal_optuna.losses.split import SplitTerms
 
 
 __all__ = [
+    "CrossBatchMemory",
     "SplitInfoNCELoss",
     "SplitLoss",
     "SplitMarginLoss",

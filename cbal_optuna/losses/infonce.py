@@ -8,10 +8,20 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from cbal_optuna.losses.split import mean_where
-from cbal_optuna.losses.split import number_where
-from cbal_optuna.losses.split import one_of
+from cbal_optuna.losses.arguments import number_where
+from cbal_optuna.losses.arguments import one_of
+from cbal_optuna.losses.layout import Block
+from cbal_optuna.losses.layout import Layout
+from cbal_optuna.losses.plain import mean_where
+from cbal_optuna.losses.split import shown
 from cbal_optuna.losses.split import SplitLoss
+from cbal_optuna.losses.tiled import TermSums
+
+
+# Rounding of float32 similarities, divided by the temperature, would show in the gradient.
+_FLOAT64_BELOW = 0.01
+# exp(1 / temperature), summed over any batch, is a float32, and so is exp(-1 / temperature).
+_UNSHIFTED_FROM = 0.025
 
 
 class SplitInfoNCELoss(SplitLoss):
@@ -39,10 +49,12 @@ class SplitInfoNCELoss(SplitLoss):
     At another balance the weight is on the entropy term alone, and none of these losses has it.
 
     Args:
-        balance: Weight of the entropy term, at least 0.
-        temperature: tau, above 0. From the rounding of the similarities, float32 gradients have a
-            relative error of up to about 1e-6 + 4e-8 / tau.
+        balance: Weight of the entropy term, at least 0; a 0-d tensor has a gradient.
+        temperature: tau, above 0; a 0-d tensor has a gradient. Below 0.01 all is computed in
+            float64, because the rounding of similarities is divided by tau; not with a tensor on
+            a GPU, whose value would have to be waited for.
         denominator: `"negatives"` or `"all"`.
+        gather: As in `SplitLoss`.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -62,13 +74,24 @@ class SplitInfoNCELoss(SplitLoss):
 
     def __init__(
         self,
-        balance: float = 1.0,
-        temperature: float = 0.1,
+        balance: float | Tensor = 1.0,
+        temperature: float | Tensor = 0.1,
         denominator: Literal["negatives", "all"] = "negatives",
+        *,
+        gather: bool = False,
     ) -> None:
-        super().__init__(balance)
+        super().__init__(balance, gather=gather)
         self.temperature = number_where(lambda tau: tau > 0, "temperature", temperature, "above 0")
         self.denominator = one_of("denominator", denominator, ("negatives", "all"))
+
+    @property
+    def parameter(self) -> float | Tensor:
+        return self.temperature
+
+    def working_dtype(self, embeddings: Tensor, ref_emb: Tensor | None) -> torch.dtype:
+        if self._known_temperature is not None and self._known_temperature < _FLOAT64_BELOW:
+            return torch.float64
+        return super().working_dtype(embeddings, ref_emb)
 
     def _entropy(self, similarity: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         denominator = negative if self.denominator == "negatives" else positive | negative
@@ -76,12 +99,119 @@ class SplitInfoNCELoss(SplitLoss):
         # The gradient of logsumexp is NaN on a row of -inf. An anchor without a denominator
         # therefore keeps its whole row, and mean_where drops it.
         kept = denominator | (size == 0)[:, None]
-        logits = torch.where(kept, similarity, -math.inf).div_(self.temperature)
+        logits = torch.where(kept, similarity / self.temperature, -math.inf)
         log_mean = logits.logsumexp(dim=1) - size.clamp_min(1).to(logits.dtype).log()
         return mean_where(self.temperature * log_mean, size > 0)
 
+    def entropy_sums(self, layout: Layout, with_references: bool) -> TermSums:
+        temperature = self._known_temperature
+        if layout.own_batch and temperature is not None and temperature >= _UNSHIFTED_FROM:
+            return self._sums_of_symmetric(layout)
+        return self._sums_of_rows(layout, with_references)
+
+    def _sums_of_rows(self, layout: Layout, with_references: bool) -> TermSums:
+        anchors, references = layout.anchors.directions, layout.references.directions
+        scaled = anchors / self.temperature
+        by_anchors = torch.empty_like(anchors)
+        with_references = with_references or layout.own_batch
+        by_references = torch.zeros_like(references) if with_references else None
+        log_sums = anchors.new_empty(len(anchors))
+        blocks = layout.blocks()
+        buffer = layout.buffer(blocks)
+        for block in blocks:
+            logits = layout.products(block, scaled, buffer)
+            self._leave_out(layout, block, logits, -math.inf)
+            # Of an anchor without a denominator, the largest logit is -inf.
+            largest = logits.amax(dim=1).clamp_min_(torch.finfo(logits.dtype).min)
+            weights = logits.sub_(largest[:, None]).exp_()
+            sums = weights.sum(dim=1)
+            log_sums[block.rows] = largest + sums.log()
+            shares = sums.reciprocal().masked_fill_(sums == 0, 0.0)[:, None]
+            by_anchors[block.rows] = (weights @ references).mul_(shares)
+            if by_references is not None:
+                by_references.addmm_(weights.T, anchors[block.rows] * shares)
+        weighted = torch.linalg.vecdot(by_anchors, anchors).sum()
+        if layout.own_batch and by_references is not None:
+            by_anchors, by_references = by_anchors.add_(by_references), None
+        return self._term(layout, log_sums, weighted, by_anchors, by_references)
+
+    def _sums_of_symmetric(self, layout: Layout) -> TermSums:
+        """With each similarity computed twice for both of its anchors, instead of once for each
+        and again for the gradient. The logits are so small that none has to be subtracted."""
+        anchors = layout.anchors.directions
+        scaled = anchors / self.temperature
+        sums = anchors.new_zeros(len(anchors))
+        by_anchors = torch.zeros_like(anchors)
+        blocks = layout.blocks(upper=True)
+        buffer, second_buffer = layout.buffer(blocks), layout.buffer(blocks)
+
+        def weights_of(block: Block) -> Tensor:
+            weights = layout.products(block, scaled, buffer).exp_()
+            self._leave_out(layout, block, weights, 0.0)
+            return weights
+
+        for block in blocks:
+            weights = weights_of(block)
+            sums[block.rows] += weights.sum(dim=1)
+            if block is not blocks[-1]:
+                sums[block.rows.stop :] += weights[:, block.n_rows :].sum(dim=0)
+        shares = sums.reciprocal().masked_fill_(sums == 0, 0.0)
+        for block in blocks:
+            if len(blocks) > 1:
+                weights = weights_of(block)
+            both = second_buffer[: weights.numel()].view_as(weights)
+            torch.add(shares[block.rows, None], shares[block.column :], out=both)
+            weights.mul_(both)
+            by_anchors[block.rows].addmm_(weights, anchors[block.column :])
+            if block is not blocks[-1]:
+                below = by_anchors[block.rows.stop :]
+                below.addmm_(weights[:, block.n_rows :].T, anchors[block.rows])
+        weighted = 0.5 * torch.linalg.vecdot(by_anchors, anchors).sum()
+        return self._term(layout, sums.log(), weighted, by_anchors, None)
+
+    def _term(
+        self,
+        layout: Layout,
+        log_sums: Tensor,
+        weighted: Tensor,
+        by_anchors: Tensor,
+        by_references: Tensor | None,
+    ) -> TermSums:
+        """From each anchor's logsumexp, and the sum over all pairs of similarities by their
+        weights in the softmax."""
+        sizes = self._sizes(layout)
+        log_means = torch.where(sizes > 0, log_sums - sizes.to(log_sums.dtype).log(), 0.0)
+        total = log_means.sum()
+        return TermSums(
+            self.temperature * total,
+            (sizes > 0).sum(),
+            by_anchors,
+            by_references,
+            total - weighted / self.temperature,
+        )
+
+    def _sizes(self, layout: Layout) -> Tensor:
+        """|D(i)|, (n,)."""
+        if self.denominator == "negatives":
+            return layout.n_negatives
+        return layout.n_negatives + layout.n_positives
+
+    def _leave_out(self, layout: Layout, block: Block, values: Tensor, value: float) -> None:
+        """Overwrite, in a block, what is not in the denominators."""
+        if self.denominator == "negatives":
+            layout.fill_same_class(block, values, value)
+        else:
+            layout.fill_own(block, values, value)
+
+    @property
+    def _known_temperature(self) -> float | None:
+        """None where a device would have to be waited for."""
+        if not isinstance(self.temperature, Tensor):
+            return self.temperature
+        return float(self.temperature.detach()) if self.temperature.device.type == "cpu" else None
+
     def extra_repr(self) -> str:
         return (
-            f"{super().extra_repr()}, temperature={self.temperature}, "
+            f"{super().extra_repr()}, temperature={shown(self.temperature)}, "
             f"denominator={self.denominator!r}"
         )

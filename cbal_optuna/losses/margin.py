@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
-from cbal_optuna.losses.split import number_where
-from cbal_optuna.losses.split import one_of
+from cbal_optuna.losses.arguments import number_where
+from cbal_optuna.losses.arguments import one_of
+from cbal_optuna.losses.layout import Layout
+from cbal_optuna.losses.split import shown
 from cbal_optuna.losses.split import SplitLoss
+from cbal_optuna.losses.tiled import TermSums
 
 
 class SplitMarginLoss(SplitLoss):
@@ -30,9 +34,11 @@ class SplitMarginLoss(SplitLoss):
     balance, and its positive term is a mean over pairs where ours is one over anchors.
 
     Args:
-        balance: Weight of the entropy term, at least 0.
-        margin: The similarity that negatives may have at no cost, between -1 and 1.
+        balance: Weight of the entropy term, at least 0; a 0-d tensor has a gradient.
+        margin: The similarity that negatives may have at no cost, between -1 and 1; a 0-d tensor
+            has a gradient.
         aggregation: `"all"`, `"nonzero"` or `"anchor_sum"`.
+        gather: As in `SplitLoss`.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -52,20 +58,62 @@ class SplitMarginLoss(SplitLoss):
 
     def __init__(
         self,
-        balance: float = 1.0,
-        margin: float = 0.5,
+        balance: float | Tensor = 1.0,
+        margin: float | Tensor = 0.5,
         aggregation: Literal["all", "nonzero", "anchor_sum"] = "all",
+        *,
+        gather: bool = False,
     ) -> None:
-        super().__init__(balance)
+        super().__init__(balance, gather=gather)
         self.margin = number_where(lambda s: -1 <= s <= 1, "margin", margin, "between -1 and 1")
         self.aggregation = one_of("aggregation", aggregation, ("all", "nonzero", "anchor_sum"))
 
+    @property
+    def parameter(self) -> float | Tensor:
+        return self.margin
+
     def _entropy(self, similarity: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
-        excess = (similarity - self.margin).masked_fill_(~negative, 0.0).relu_()
+        excess = torch.where(negative, similarity - self.margin, 0.0).relu()
         if self.aggregation == "anchor_sum":
             return excess.sum() / len(excess)
         counted = negative if self.aggregation == "all" else excess
         return excess.sum() / counted.count_nonzero().clamp_min(1)
 
+    def entropy_sums(self, layout: Layout, with_references: bool) -> TermSums:
+        # In a batch of its own, what is right of the blocks on the diagonal is there once more.
+        mirrored = layout.own_batch
+        anchors, references = layout.anchors.directions, layout.references.directions
+        by_anchors = torch.zeros_like(anchors)
+        by_references = torch.zeros_like(references) if with_references else None
+        total = anchors.new_zeros((), dtype=torch.float64)
+        n_active = anchors.new_zeros((), dtype=torch.int64)
+        blocks = layout.blocks(upper=mirrored)
+        buffer = layout.buffer(blocks)
+        for block in blocks:
+            excess = layout.products(block, anchors, buffer).sub_(self.margin)
+            layout.fill_same_class(block, excess, 0.0)
+            excess.relu_()
+            right = excess[:, block.n_rows :] if mirrored else excess[:, :0]
+            total += excess.sum() + right.sum()
+            active = excess.sign_()
+            n_active += active.count_nonzero() + right.count_nonzero()
+            by_anchors[block.rows].addmm_(active, references[block.column :])
+            if mirrored:
+                by_anchors[block.rows.stop :].addmm_(right.T, anchors[block.rows])
+            elif by_references is not None:
+                by_references.addmm_(active.T, anchors[block.rows])
+        if mirrored:
+            by_anchors.mul_(2.0)
+        if self.aggregation == "all":
+            count = layout.n_negatives.sum()
+        elif self.aggregation == "nonzero":
+            count = n_active
+        else:
+            count = torch.full_like(n_active, len(anchors))
+        return TermSums(total.to(anchors.dtype), count, by_anchors, by_references, -n_active)
+
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, margin={self.margin}, aggregation={self.aggregation!r}"
+        return (
+            f"{super().extra_repr()}, margin={shown(self.margin)}, "
+            f"aggregation={self.aggregation!r}"
+        )

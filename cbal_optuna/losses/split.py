@@ -1,4 +1,4 @@
-"""What all losses share: the pairs of a batch, the positive term, and the balance.
+"""What all losses share: their two terms, and the balance.
 
 Symbols, here and in the other modules of this package: z_i is embedding i divided by its length,
 s_ij = z_i . z_j, P(i) are the references of anchor i's class, N(i) those of other classes. The
@@ -9,14 +9,25 @@ from __future__ import annotations
 
 from abc import ABC
 from abc import abstractmethod
-from collections.abc import Callable
 from collections.abc import Sequence
-import math
-from numbers import Real
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from cbal_optuna.losses.arguments import checked_pairing
+from cbal_optuna.losses.arguments import number_where
+from cbal_optuna.losses.distributed import gathered
+from cbal_optuna.losses.distributed import is_distributed
+from cbal_optuna.losses.layout import Layout
+from cbal_optuna.losses.pairing import Pairing
+from cbal_optuna.losses.plain import pairs_of_indices
+from cbal_optuna.losses.plain import pairs_of_labels
+from cbal_optuna.losses.plain import positive_term
+from cbal_optuna.losses.plain import unit_vectors
+from cbal_optuna.losses.tiled import term_dtype
+from cbal_optuna.losses.tiled import TermSums
+from cbal_optuna.losses.tiled import TiledTerms
 
 
 class SplitTerms(NamedTuple):
@@ -52,15 +63,22 @@ class SplitLoss(torch.nn.Module, ABC):
             def supported_losses():
                 return ["SplitInfoNCELoss", "SplitMarginLoss"]
 
+    However large the batch, memory is linear in it: similarities are computed in blocks, and the
+    gradients with the values. Chosen pairs (`indices_tuple`) need all similarities at once, and so
+    do second derivatives, which can be had of up to 2 ** 24 pairs of samples.
+
     Args:
-        balance: Weight of the entropy term, at least 0.
+        balance: Weight of the entropy term, at least 0; a 0-d tensor has a gradient.
+        gather: Whether the batch is that of all ranks of `torch.distributed`: values are those of
+            the whole batch, gradients are right after DistributedDataParallel has averaged them.
 
     Raises:
         ValueError: If `balance` is not a finite number, at least 0.
     """
 
-    def __init__(self, balance: float = 1.0) -> None:
+    def __init__(self, balance: float | Tensor, *, gather: bool) -> None:
         super().__init__()
+        self.gather = gather
         self.balance = number_where(
             lambda weight: weight >= 0, "balance", balance, "of at least 0"
         )
@@ -72,9 +90,13 @@ class SplitLoss(torch.nn.Module, ABC):
         indices_tuple: Sequence[Tensor] | None = None,
         ref_emb: Tensor | None = None,
         ref_labels: Tensor | None = None,
+        *,
+        self_start: int | None = None,
     ) -> Tensor:
         """The loss, a 0-d tensor; arguments as in `terms`."""
-        terms = self.terms(embeddings, labels, indices_tuple, ref_emb, ref_labels)
+        terms = self.terms(
+            embeddings, labels, indices_tuple, ref_emb, ref_labels, self_start=self_start
+        )
         return self.balanced(terms)
 
     def balanced(self, terms: SplitTerms) -> Tensor:
@@ -88,6 +110,8 @@ class SplitLoss(torch.nn.Module, ABC):
         indices_tuple: Sequence[Tensor] | None = None,
         ref_emb: Tensor | None = None,
         ref_labels: Tensor | None = None,
+        *,
+        self_start: int | None = None,
     ) -> SplitTerms:
         """The two terms, neither of them weighted.
 
@@ -98,141 +122,76 @@ class SplitLoss(torch.nn.Module, ABC):
                 (anchors, positives, anchors, negatives) or triplets (anchors, positives,
                 negatives), as miners return them. A pair counts once, however often it is listed.
             ref_emb: The references, (m, d) with m >= 1; the batch itself by default.
-            ref_labels: Their classes, (m,) integers. If this is the very tensor `labels`, then
-                reference i is taken to be sample i, and not to be its own positive.
+            ref_labels: Their classes, (m,) integers.
+            self_start: Anchor i is reference `self_start + i`, and neither its own positive nor
+                negative. By default no anchor is, or, if `ref_labels` is the very tensor `labels`,
+                anchor i is reference i.
 
         Raises:
             ValueError: If a shape or dtype is not as said, `ref_emb` and `ref_labels` do not come
-                together, `indices_tuple` has neither 3 nor 4 parts, or it names a pair as both
-                positive and negative.
+                together, `self_start` leaves anchors without their references, `indices_tuple`
+                has neither 3 nor 4 parts, or it names a pair as both positive and negative.
         """
-        _check_batch("embeddings", embeddings, "labels", labels)
-        if ref_emb is None and ref_labels is None:
-            ref_emb, ref_labels = embeddings, labels
-        else:
-            ref_emb, ref_labels = _checked_references(ref_emb, ref_labels, embeddings.shape[1])
-
+        pairing = checked_pairing(embeddings, labels, ref_emb, ref_labels, self_start)
+        if self.gather and (indices_tuple is not None or ref_emb is not None):
+            given = "ref_emb" if indices_tuple is None else "indices_tuple"
+            raise ValueError(f"`{given}` is given, with `gather=True` it must be left out.")
+        if self.gather and is_distributed():
+            ref_emb, pairing = gathered(embeddings, labels)
         with torch.autocast(embeddings.device.type, enabled=False):
-            dtype = torch.promote_types(embeddings.dtype, ref_emb.dtype)
-            dtype = torch.promote_types(dtype, torch.float32)
-            anchors = _unit_vectors(embeddings.to(dtype))
-            references = anchors if ref_emb is embeddings else _unit_vectors(ref_emb.to(dtype))
-            similarity = anchors @ references.T
-            if indices_tuple is None:
-                positive, negative = _pairs_of_labels(labels, ref_labels, similarity.device)
-            else:
-                positive, negative = _pairs_of_indices(indices_tuple, similarity)
-            return SplitTerms(
-                _positive_term(similarity, positive),
-                self._entropy(similarity, positive, negative),
-            )
+            if indices_tuple is not None:
+                return self.plain_terms(embeddings, ref_emb, pairing, indices_tuple)
+            return _tiled_terms(self, pairing, embeddings, ref_emb)
+
+    def plain_terms(
+        self,
+        embeddings: Tensor,
+        ref_emb: Tensor | None,
+        pairing: Pairing,
+        indices_tuple: Sequence[Tensor] | None = None,
+    ) -> SplitTerms:
+        """The two terms, with all similarities held at once."""
+        dtype = self.working_dtype(embeddings, ref_emb)
+        anchors = unit_vectors(embeddings.to(dtype))
+        references = anchors if ref_emb is None else unit_vectors(ref_emb.to(dtype))
+        similarity = anchors @ references.T
+        if indices_tuple is None:
+            positive, negative = pairs_of_labels(pairing, similarity.device)
+        else:
+            positive, negative = pairs_of_indices(indices_tuple, similarity)
+        entropy = self._entropy(similarity, positive, negative)
+        dtype = term_dtype(embeddings, ref_emb)
+        return SplitTerms(positive_term(similarity, positive).to(dtype), entropy.to(dtype))
+
+    def working_dtype(self, embeddings: Tensor, ref_emb: Tensor | None) -> torch.dtype:
+        """What similarities are computed in."""
+        return term_dtype(embeddings, ref_emb)
+
+    @property
+    @abstractmethod
+    def parameter(self) -> float | Tensor:
+        """The temperature or margin."""
 
     @abstractmethod
     def _entropy(self, similarity: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         """The entropy term, 0-d, from s_ij and the masks of P(i) and N(i), all (n, m)."""
 
+    @abstractmethod
+    def entropy_sums(self, layout: Layout, with_references: bool) -> TermSums:
+        """The entropy term and its gradients, from a block of similarities at a time."""
+
     def extra_repr(self) -> str:
-        return f"balance={self.balance}"
+        return f"balance={shown(self.balance)}" + (", gather=True" if self.gather else "")
 
 
-def mean_where(values: Tensor, valid: Tensor) -> Tensor:
-    """Mean of the (n,) values at valid anchors; zero, with a gradient, if there is none."""
-    return torch.where(valid, values, 0.0).sum() / valid.sum().clamp_min(1)
+def shown(number: float | Tensor) -> str:
+    """Of a tensor, its value."""
+    return f"{float(number):g}" if isinstance(number, Tensor) else f"{number}"
 
 
-def number_where(
-    condition: Callable[[float], bool], name: str, value: object, allowed: str
-) -> float:
-    """The argument as a float, or ValueError if not a finite number that meets the condition."""
-    number = float(value) if isinstance(value, Real) else math.nan
-    if not math.isfinite(number) or not condition(number):
-        raise ValueError(f"`{name}` is {value!r}, it must be a finite number {allowed}.")
-    return number
-
-
-def one_of(name: str, value: str, allowed: Sequence[str]) -> str:
-    """The argument, or ValueError if it is none of the allowed words."""
-    if value not in allowed:
-        choices = " or ".join(repr(word) for word in allowed)
-        raise ValueError(f"`{name}` is {value!r}, it must be {choices}.")
-    return value
-
-
-def _check_batch(emb_name: str, embeddings: Tensor, labels_name: str, labels: Tensor) -> None:
-    if embeddings.ndim != 2 or len(embeddings) == 0 or not embeddings.is_floating_point():
-        raise ValueError(
-            f"`{emb_name}` has shape {tuple(embeddings.shape)} and dtype {embeddings.dtype}, it "
-            "must have two axes, at least one row, and a floating-point dtype."
-        )
-    if labels.shape != embeddings.shape[:1]:
-        raise ValueError(
-            f"`{labels_name}` has shape {tuple(labels.shape)}, it must have one axis with a label "
-            f"for each row of `{emb_name}`: {tuple(embeddings.shape[:1])}."
-        )
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise ValueError(f"`{labels_name}` has dtype {labels.dtype}, it must hold integers.")
-
-
-def _checked_references(
-    ref_emb: Tensor | None, ref_labels: Tensor | None, dimensions: int
-) -> tuple[Tensor, Tensor]:
-    if ref_emb is None or ref_labels is None:
-        missing = "ref_emb" if ref_emb is None else "ref_labels"
-        given = "ref_labels" if ref_emb is None else "ref_emb"
-        raise ValueError(f"`{missing}` is None, it must be given together with `{given}`.")
-    _check_batch("ref_emb", ref_emb, "ref_labels", ref_labels)
-    if ref_emb.shape[1] != dimensions:
-        raise ValueError(
-            f"`ref_emb` has {ref_emb.shape[1]} dimensions, it must have those of `embeddings`: "
-            f"{dimensions}."
-        )
-    return ref_emb, ref_labels
-
-
-def _unit_vectors(embeddings: Tensor) -> Tensor:
-    """Rows divided by their lengths.
-
-    First by their largest entries, as the squares of large ones overflow. A zero row stays zero.
-    Divided by infinity, it also gets no gradient; divided by the usual small constant, it would
-    get one of 1e12.
-    """
-    largest = embeddings.detach().abs().amax(dim=1, keepdim=True)
-    embeddings = embeddings / largest.masked_fill(largest == 0, 1.0)
-    length = torch.linalg.vector_norm(embeddings, dim=1, keepdim=True)
-    unit: Tensor = embeddings / length.masked_fill(length == 0, math.inf)
-    return unit
-
-
-def _pairs_of_labels(
-    labels: Tensor, ref_labels: Tensor, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    positive = labels.to(device)[:, None] == ref_labels.to(device)
-    negative = ~positive
-    if ref_labels is labels:
-        positive.fill_diagonal_(False)
-    return positive, negative
-
-
-def _pairs_of_indices(
-    indices_tuple: Sequence[Tensor], similarity: Tensor
-) -> tuple[Tensor, Tensor]:
-    if len(indices_tuple) not in (3, 4):
-        raise ValueError(
-            f"`indices_tuple` has {len(indices_tuple)} parts, it must have 4 (anchors, positives, "
-            "anchors, negatives) or 3 (anchors, positives, negatives)."
-        )
-    positive = torch.zeros_like(similarity, dtype=torch.bool)
-    negative = torch.zeros_like(similarity, dtype=torch.bool)
-    positive[indices_tuple[0], indices_tuple[1]] = True
-    negative[indices_tuple[-2 if len(indices_tuple) == 4 else 0], indices_tuple[-1]] = True
-    if (positive & negative).any():
-        raise ValueError(
-            "`indices_tuple` names a pair as both positive and negative, it must be one of them."
-        )
-    return positive, negative
-
-
-def _positive_term(similarity: Tensor, positive: Tensor) -> Tensor:
-    size = positive.sum(dim=1)
-    total = torch.where(positive, similarity, 0.0).sum(dim=1)
-    return -mean_where(total / size.clamp_min(1), size > 0)
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _tiled_terms(
+    loss: SplitLoss, pairing: Pairing, embeddings: Tensor, ref_emb: Tensor | None
+) -> SplitTerms:
+    parameter = loss.parameter if isinstance(loss.parameter, Tensor) else None
+    return SplitTerms(*TiledTerms.apply(loss, pairing, embeddings, ref_emb, parameter))

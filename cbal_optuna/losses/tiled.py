@@ -1,0 +1,167 @@
+"""The two terms and their gradients without ever holding all similarities.
+
+The gradients are made with the values, so that the backward pass only scales and adds them. Memory
+is linear in the number of samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from typing import Protocol
+
+import torch
+from torch import distributed
+from torch import Tensor
+
+from cbal_optuna.losses.distributed import summed_over_ranks
+from cbal_optuna.losses.layout import Layout
+from cbal_optuna.losses.layout import UnitVectors
+from cbal_optuna.losses.pairing import Pairing
+
+
+# Second derivatives are made from all similarities, of which there are this many at most.
+_MAX_PAIRS_TWICE = 2**24
+
+
+@dataclass(frozen=True)
+class TermSums:
+    """A term before it is divided by what it is a mean over.
+
+    Attributes:
+        total, count: The term is their quotient; both 0-d.
+        by_anchors: The gradient of `total` with respect to the anchors' directions, (n, d); where
+            these are the references too, as both.
+        by_references: With respect to the references', (m, d); None where it is not asked for.
+        by_parameter: With respect to the temperature or margin, 0-d; None if independent of it.
+    """
+
+    total: Tensor
+    count: Tensor
+    by_anchors: Tensor
+    by_references: Tensor | None
+    by_parameter: Tensor | None = None
+
+
+class Tileable(Protocol):
+    """A loss, as far as it is needed here."""
+
+    def working_dtype(self, embeddings: Tensor, ref_emb: Tensor | None) -> torch.dtype: ...
+
+    def entropy_sums(self, layout: Layout, with_references: bool) -> TermSums: ...
+
+    def plain_terms(
+        self, embeddings: Tensor, ref_emb: Tensor | None, pairing: Pairing
+    ) -> tuple[Tensor, Tensor]: ...
+
+
+class TiledTerms(torch.autograd.Function):
+    """Both terms, 0-d, of embeddings (n, d), references (m, d) or None, and the temperature or
+    margin if that is a tensor."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        loss: Tileable,
+        pairing: Pairing,
+        embeddings: Tensor,
+        ref_emb: Tensor | None,
+        parameter: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        dtype = loss.working_dtype(embeddings, ref_emb)
+        references = None if ref_emb is None else UnitVectors.of(ref_emb.to(dtype))
+        layout = Layout(
+            UnitVectors.of(embeddings.to(dtype)),
+            pairing.labels,
+            references,
+            pairing.ref_labels,
+            pairing.self_start,
+        )
+        with_references = ctx.needs_input_grad[3]
+        terms = [
+            _positive_sums(layout, with_references),
+            loss.entropy_sums(layout, with_references),
+        ]
+        if pairing.over_ranks:
+            terms = [_over_ranks(term) for term in terms]
+        ctx.loss, ctx.pairing, ctx.layout, ctx.terms = loss, pairing, layout, terms
+        ctx.save_for_backward(embeddings, ref_emb, parameter)
+        positive, entropy = (term.total / term.count.clamp_min(1) for term in terms)
+        dtype = term_dtype(embeddings, ref_emb)
+        return positive.to(dtype), entropy.to(dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *by_terms: Tensor) -> tuple[Tensor | None, ...]:
+        embeddings, ref_emb, parameter = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            inputs = embeddings, ref_emb, parameter
+            return None, None, *_twice_differentiable(ctx, by_terms, inputs)
+        scales = [by / term.count.clamp_min(1) for by, term in zip(by_terms, ctx.terms)]
+        layout = ctx.layout
+
+        def weighted(gradients: list[Tensor]) -> Tensor:
+            (positive, entropy), (a, b) = gradients, scales
+            return (positive * a).addcmul_(entropy, b)
+
+        by_embeddings = by_ref_emb = by_parameter = None
+        if ctx.needs_input_grad[2]:
+            by_anchors = layout.anchors.gradient(weighted([t.by_anchors for t in ctx.terms]))
+            by_anchors = by_anchors.to(embeddings.dtype)
+            by_embeddings = torch.empty_like(by_anchors).index_copy_(0, layout.order, by_anchors)
+        if ctx.needs_input_grad[3]:
+            by_references = weighted([t.by_references for t in ctx.terms])
+            by_references = layout.references.gradient(by_references).to(ref_emb.dtype)
+            by_ref_emb = torch.empty_like(by_references)
+            by_ref_emb.index_copy_(0, layout.ref_order, by_references)
+        if ctx.needs_input_grad[4]:
+            by_parameter = (ctx.terms[1].by_parameter * scales[1]).to(parameter.dtype)
+        return None, None, by_embeddings, by_ref_emb, by_parameter
+
+
+def term_dtype(embeddings: Tensor, ref_emb: Tensor | None) -> torch.dtype:
+    """That of the wider ones, float32 at least."""
+    others = torch.float32 if ref_emb is None else ref_emb.dtype
+    return torch.promote_types(torch.promote_types(embeddings.dtype, others), torch.float32)
+
+
+def _positive_sums(layout: Layout, with_references: bool) -> TermSums:
+    """The positive term by sums over classes, in O(n d)."""
+    anchors, sizes = layout.anchors.directions, layout.n_positives[:, None]
+    weights = torch.where(sizes > 0, -1.0 / sizes.to(anchors.dtype), 0.0)
+    by_anchors = layout.sums_of_positives().mul_(weights)
+    total = torch.linalg.vecdot(by_anchors, anchors).sum()
+    by_references = None
+    if layout.own_batch:
+        by_anchors.mul_(2.0)
+    elif with_references:
+        by_references = layout.sums_over_anchors(anchors * weights)
+    return TermSums(total, (sizes > 0).sum(), by_anchors, by_references)
+
+
+def _over_ranks(term: TermSums) -> TermSums:
+    """With what is summed over anchors summed over those of all ranks."""
+    by_parameter = torch.zeros_like(term.total) if term.by_parameter is None else term.by_parameter
+    sums = summed_over_ranks([term.total, term.count, by_parameter])
+    n_ranks = distributed.get_world_size()
+    by_references = None if term.by_references is None else term.by_references * n_ranks
+    total, count, by_parameter = sums
+    return TermSums(total, count, term.by_anchors * n_ranks, by_references, by_parameter)
+
+
+def _twice_differentiable(
+    ctx: Any, by_terms: tuple[Tensor, ...], inputs: tuple[Tensor, Tensor | None, Tensor | None]
+) -> list[Tensor | None]:
+    """The gradients as functions that can be differentiated again, from all similarities."""
+    if ctx.pairing.over_ranks:
+        raise RuntimeError("Second derivatives cannot be had with `gather=True`.")
+    embeddings, ref_emb, _ = inputs
+    n_pairs = len(embeddings) * len(embeddings if ref_emb is None else ref_emb)
+    if n_pairs > _MAX_PAIRS_TWICE:
+        raise RuntimeError(
+            f"Second derivatives of a loss of {n_pairs} pairs of samples have been asked for, "
+            f"they can be had of {_MAX_PAIRS_TWICE} at most."
+        )
+    terms = ctx.loss.plain_terms(embeddings, ref_emb, ctx.pairing)
+    asked = [x for x, needed in zip(inputs, ctx.needs_input_grad[2:]) if needed and x is not None]
+    found = iter(torch.autograd.grad(terms, asked, by_terms, create_graph=True, allow_unused=True))
+    return [next(found) if needed else None for needed in ctx.needs_input_grad[2:]]
