@@ -14,8 +14,8 @@ from cbal_optuna.losses.layout import Block
 from cbal_optuna.losses.layout import Layout
 from cbal_optuna.losses.plain import mean_where
 from cbal_optuna.losses.split import shown
-from cbal_optuna.losses.split import SplitLoss
 from cbal_optuna.losses.tiled import TermSums
+from cbal_optuna.losses.tiled import TiledLoss
 
 
 # Rounding of float32 similarities, divided by the temperature, would show in the gradient.
@@ -24,7 +24,7 @@ _FLOAT64_BELOW = 0.01
 _UNSHIFTED_FROM = 0.025
 
 
-class SplitInfoNCELoss(SplitLoss):
+class SplitInfoNCELoss(TiledLoss):
     """InfoNCE as L = P + balance * E, with P as in `SplitLoss` and the entropy term::
 
         E = mean over anchors i with non-empty D(i) of
@@ -54,7 +54,7 @@ class SplitInfoNCELoss(SplitLoss):
             float64, because the rounding of similarities is divided by tau; not with a tensor on
             a GPU, whose value would have to be waited for.
         denominator: `"negatives"` or `"all"`.
-        gather: As in `SplitLoss`.
+        gather: As in `TiledLoss`.
 
     Raises:
         ValueError: If an argument is out of its range.

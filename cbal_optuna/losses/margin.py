@@ -11,11 +11,11 @@ from cbal_optuna.losses.arguments import number_where
 from cbal_optuna.losses.arguments import one_of
 from cbal_optuna.losses.layout import Layout
 from cbal_optuna.losses.split import shown
-from cbal_optuna.losses.split import SplitLoss
 from cbal_optuna.losses.tiled import TermSums
+from cbal_optuna.losses.tiled import TiledLoss
 
 
-class SplitMarginLoss(SplitLoss):
+class SplitMarginLoss(TiledLoss):
     """Margin loss as L = P + balance * E, with P as in `SplitLoss` and the entropy term::
 
         E = sum over anchors i and k in N(i) of  relu( s_ik - margin )  /  C
@@ -38,7 +38,7 @@ class SplitMarginLoss(SplitLoss):
         margin: The similarity that negatives may have at no cost, between -1 and 1; a 0-d tensor
             has a gradient.
         aggregation: `"all"`, `"nonzero"` or `"anchor_sum"`.
-        gather: As in `SplitLoss`.
+        gather: As in `TiledLoss`.
 
     Raises:
         ValueError: If an argument is out of its range.

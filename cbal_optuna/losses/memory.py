@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cbal_optuna.losses.split import SplitLoss
 from cbal_optuna.losses.split import SplitTerms
+from cbal_optuna.losses.tiled import TiledLoss
 
 
 class CrossBatchMemory(torch.nn.Module):
@@ -62,7 +63,7 @@ class CrossBatchMemory(torch.nn.Module):
                 raise ValueError(
                     f"`{name}` is {value!r}, it must be a whole number of at least {least}."
                 )
-        if loss.gather:
+        if isinstance(loss, TiledLoss) and loss.gather:
             raise ValueError("`loss` gathers over ranks, with a memory it must be local.")
         self.loss = loss
         self.warm_up = warm_up

@@ -17,17 +17,11 @@ from torch import Tensor
 
 from cbal_optuna.losses.arguments import checked_pairing
 from cbal_optuna.losses.arguments import number_where
-from cbal_optuna.losses.distributed import gathered
-from cbal_optuna.losses.distributed import is_distributed
-from cbal_optuna.losses.layout import Layout
 from cbal_optuna.losses.pairing import Pairing
 from cbal_optuna.losses.plain import pairs_of_indices
 from cbal_optuna.losses.plain import pairs_of_labels
 from cbal_optuna.losses.plain import positive_term
 from cbal_optuna.losses.plain import unit_vectors
-from cbal_optuna.losses.tiled import term_dtype
-from cbal_optuna.losses.tiled import TermSums
-from cbal_optuna.losses.tiled import TiledTerms
 
 
 class SplitTerms(NamedTuple):
@@ -63,22 +57,15 @@ class SplitLoss(torch.nn.Module, ABC):
             def supported_losses():
                 return ["SplitInfoNCELoss", "SplitMarginLoss"]
 
-    However large the batch, memory is linear in it: similarities are computed in blocks, and the
-    gradients with the values. Chosen pairs (`indices_tuple`) need all similarities at once, and so
-    do second derivatives, which can be had of up to 2 ** 24 pairs of samples.
-
     Args:
         balance: Weight of the entropy term, at least 0; a 0-d tensor has a gradient.
-        gather: Whether the batch is that of all ranks of `torch.distributed`: values are those of
-            the whole batch, gradients are right after DistributedDataParallel has averaged them.
 
     Raises:
         ValueError: If `balance` is not a finite number, at least 0.
     """
 
-    def __init__(self, balance: float | Tensor, *, gather: bool) -> None:
+    def __init__(self, balance: float | Tensor = 1.0) -> None:
         super().__init__()
-        self.gather = gather
         self.balance = number_where(
             lambda weight: weight >= 0, "balance", balance, "of at least 0"
         )
@@ -133,15 +120,15 @@ class SplitLoss(torch.nn.Module, ABC):
                 has neither 3 nor 4 parts, or it names a pair as both positive and negative.
         """
         pairing = checked_pairing(embeddings, labels, ref_emb, ref_labels, self_start)
-        if self.gather and (indices_tuple is not None or ref_emb is not None):
-            given = "ref_emb" if indices_tuple is None else "indices_tuple"
-            raise ValueError(f"`{given}` is given, with `gather=True` it must be left out.")
-        if self.gather and is_distributed():
-            ref_emb, pairing = gathered(embeddings, labels)
         with torch.autocast(embeddings.device.type, enabled=False):
-            if indices_tuple is not None:
-                return self.plain_terms(embeddings, ref_emb, pairing, indices_tuple)
-            return _tiled_terms(self, pairing, embeddings, ref_emb)
+            if indices_tuple is None:
+                return self._terms_of_classes(embeddings, ref_emb, pairing)
+            return self.plain_terms(embeddings, ref_emb, pairing, indices_tuple)
+
+    def _terms_of_classes(
+        self, embeddings: Tensor, ref_emb: Tensor | None, pairing: Pairing
+    ) -> SplitTerms:
+        return self.plain_terms(embeddings, ref_emb, pairing)
 
     def plain_terms(
         self,
@@ -167,21 +154,12 @@ class SplitLoss(torch.nn.Module, ABC):
         """What similarities are computed in."""
         return term_dtype(embeddings, ref_emb)
 
-    @property
-    @abstractmethod
-    def parameter(self) -> float | Tensor:
-        """The temperature or margin."""
-
     @abstractmethod
     def _entropy(self, similarity: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         """The entropy term, 0-d, from s_ij and the masks of P(i) and N(i), all (n, m)."""
 
-    @abstractmethod
-    def entropy_sums(self, layout: Layout, with_references: bool) -> TermSums:
-        """The entropy term and its gradients, from a block of similarities at a time."""
-
     def extra_repr(self) -> str:
-        return f"balance={shown(self.balance)}" + (", gather=True" if self.gather else "")
+        return f"balance={shown(self.balance)}"
 
 
 def shown(number: float | Tensor) -> str:
@@ -189,9 +167,7 @@ def shown(number: float | Tensor) -> str:
     return f"{float(number):g}" if isinstance(number, Tensor) else f"{number}"
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
-def _tiled_terms(
-    loss: SplitLoss, pairing: Pairing, embeddings: Tensor, ref_emb: Tensor | None
-) -> SplitTerms:
-    parameter = loss.parameter if isinstance(loss.parameter, Tensor) else None
-    return SplitTerms(*TiledTerms.apply(loss, pairing, embeddings, ref_emb, parameter))
+def term_dtype(embeddings: Tensor, ref_emb: Tensor | None) -> torch.dtype:
+    """That of the wider ones, float32 at least."""
+    others = torch.float32 if ref_emb is None else ref_emb.dtype
+    return torch.promote_types(torch.promote_types(embeddings.dtype, others), torch.float32)

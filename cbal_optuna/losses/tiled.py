@@ -6,18 +6,24 @@ is linear in the number of samples.
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from typing import Protocol
 
 import torch
 from torch import distributed
 from torch import Tensor
 
+from cbal_optuna.losses.distributed import gathered
+from cbal_optuna.losses.distributed import is_distributed
 from cbal_optuna.losses.distributed import summed_over_ranks
 from cbal_optuna.losses.layout import Layout
 from cbal_optuna.losses.layout import UnitVectors
 from cbal_optuna.losses.pairing import Pairing
+from cbal_optuna.losses.split import SplitLoss
+from cbal_optuna.losses.split import SplitTerms
+from cbal_optuna.losses.split import term_dtype
 
 
 # Second derivatives are made from all similarities, of which there are this many at most.
@@ -43,26 +49,71 @@ class TermSums:
     by_parameter: Tensor | None = None
 
 
-class Tileable(Protocol):
-    """A loss, as far as it is needed here."""
+class TiledLoss(SplitLoss):
+    """Base of the losses whose memory is linear in the batch: similarities are computed in blocks,
+    and the gradients with the values.
 
-    def working_dtype(self, embeddings: Tensor, ref_emb: Tensor | None) -> torch.dtype: ...
+    Chosen pairs (`indices_tuple`) need all similarities at once. So do second derivatives, which
+    can be had of up to 2 ** 24 pairs of samples.
 
-    def entropy_sums(self, layout: Layout, with_references: bool) -> TermSums: ...
+    Args:
+        balance: As in `SplitLoss`.
+        gather: Whether the batch is that of all ranks of `torch.distributed`, of which each rank
+            has an equal share: values are those of the whole batch, gradients are right after
+            DistributedDataParallel has averaged them.
+    """
 
-    def plain_terms(
+    def __init__(self, balance: float | Tensor = 1.0, *, gather: bool = False) -> None:
+        super().__init__(balance)
+        self.gather = gather
+
+    @property
+    @abstractmethod
+    def parameter(self) -> float | Tensor:
+        """The temperature or margin."""
+
+    @abstractmethod
+    def entropy_sums(self, layout: Layout, with_references: bool) -> TermSums:
+        """The entropy term and its gradients, from a block of similarities at a time."""
+
+    def terms(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        indices_tuple: Sequence[Tensor] | None = None,
+        ref_emb: Tensor | None = None,
+        ref_labels: Tensor | None = None,
+        *,
+        self_start: int | None = None,
+    ) -> SplitTerms:
+        if self.gather and (indices_tuple is not None or ref_emb is not None):
+            given = "ref_emb" if indices_tuple is None else "indices_tuple"
+            raise ValueError(f"`{given}` is given, with `gather=True` it must be left out.")
+        return super().terms(
+            embeddings, labels, indices_tuple, ref_emb, ref_labels, self_start=self_start
+        )
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _terms_of_classes(
         self, embeddings: Tensor, ref_emb: Tensor | None, pairing: Pairing
-    ) -> tuple[Tensor, Tensor]: ...
+    ) -> SplitTerms:
+        if self.gather and is_distributed():
+            ref_emb, pairing = gathered(embeddings, pairing.labels)
+        parameter = self.parameter if isinstance(self.parameter, Tensor) else None
+        return SplitTerms(*_TiledTerms.apply(self, pairing, embeddings, ref_emb, parameter))
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + (", gather=True" if self.gather else "")
 
 
-class TiledTerms(torch.autograd.Function):
+class _TiledTerms(torch.autograd.Function):
     """Both terms, 0-d, of embeddings (n, d), references (m, d) or None, and the temperature or
     margin if that is a tensor."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        loss: Tileable,
+        loss: TiledLoss,
         pairing: Pairing,
         embeddings: Tensor,
         ref_emb: Tensor | None,
@@ -116,12 +167,6 @@ class TiledTerms(torch.autograd.Function):
         if ctx.needs_input_grad[4]:
             by_parameter = (ctx.terms[1].by_parameter * scales[1]).to(parameter.dtype)
         return None, None, by_embeddings, by_ref_emb, by_parameter
-
-
-def term_dtype(embeddings: Tensor, ref_emb: Tensor | None) -> torch.dtype:
-    """That of the wider ones, float32 at least."""
-    others = torch.float32 if ref_emb is None else ref_emb.dtype
-    return torch.promote_types(torch.promote_types(embeddings.dtype, others), torch.float32)
 
 
 def _positive_sums(layout: Layout, with_references: bool) -> TermSums:
