@@ -8,6 +8,7 @@ narrow band of it, and nothing else has to be looked at for that.
 from __future__ import annotations
 
 from dataclasses import dataclass
+import math
 
 import torch
 from torch import Tensor
@@ -117,14 +118,16 @@ class Layout:
         self._begin = torch.searchsorted(ref_labels, labels)
         self._end = torch.searchsorted(ref_labels, labels, right=True)
         n_of_class = self._end - self._begin
-        self.n_negatives = len(ref_labels) - n_of_class
+        self.n_negatives = ref_labels.shape[0] - n_of_class
         self.n_positives = n_of_class if self._own is None else n_of_class - 1
 
     def blocks(self, *, upper: bool = False) -> list[Block]:
         """All similarities; with `upper`, those above the diagonal, the blocks on it whole."""
-        n, m = len(self._labels), len(self._ref_labels)
+        n, m = self._labels.shape[0], self._ref_labels.shape[0]
         size = _BLOCK_SIZE if self._labels.device.type == "cpu" else _BLOCK_SIZE_ON_GPU
         n_rows = max(_MIN_ROWS, size // m)
+        if n <= n_rows:
+            return [Block(slice(0, n), 0, slice(0, m))]
         starts = list(range(0, n, n_rows))
         stops = [*starts[1:], n]
         bands = torch.stack([self._begin[starts], self._end[[stop - 1 for stop in stops]]])
@@ -138,12 +141,13 @@ class Layout:
 
     def buffer(self, blocks: list[Block]) -> Tensor:
         """Room for any of the blocks."""
-        return self.anchors.directions.new_empty(blocks[0].n_rows * len(self._ref_labels))
+        return self.anchors.directions.new_empty(blocks[0].n_rows * self._ref_labels.shape[0])
 
     def products(self, block: Block, factors: Tensor, buffer: Tensor) -> Tensor:
         """Of the block's rows of `factors`, (n, d), with the references; kept in the buffer."""
         references = self.references.directions[block.column :]
-        out = buffer[: block.n_rows * len(references)].view(block.n_rows, len(references))
+        shape = block.n_rows, references.shape[0]
+        out = buffer[: math.prod(shape)].view(shape)
         return torch.mm(factors[block.rows], references.T, out=out)
 
     def fill_same_class(self, block: Block, values: Tensor, value: float) -> None:
@@ -163,7 +167,7 @@ class Layout:
         """For each anchor, the sum of its positives, (n, d); of any references if it has none."""
         references = self.references.directions
         sums = torch.zeros_like(references).index_add_(0, self._first_of_class, references)
-        own_class = sums.index_select(0, self._begin.clamp_max(len(references) - 1))
+        own_class = sums.index_select(0, self._begin.clamp_max(references.shape[0] - 1))
         return own_class if self._own is None else own_class.sub_(references[self._own])
 
     def sums_over_anchors(self, values: Tensor) -> Tensor:
