@@ -58,7 +58,7 @@ def cached_forward(
         images:
             The batch, of shape (n, ...), on the encoder's device.
         micro_batch:
-            The most images that go through the encoder at once. Chunks are of one size, but for one
+            The most images that go through the encoder at once; chunks are of one size, but for an
             image.
         batch_norm:
             ``"train"``, or ``"frozen"``: BatchNorm layers in training mode use their running

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-import gc
 from typing import TypeVar
 import warnings
 
@@ -116,8 +115,6 @@ class _Before:
 
     @torch.no_grad()
     def restore(self) -> None:
-        # Errors and frames refer to one another.
-        gc.collect()
         if self._device_type == "cuda":
             torch.cuda.empty_cache()
         for buffer, value in self._buffers:
