@@ -20,9 +20,10 @@ WHOLE = "whole"
 # No chunk of a larger batch is then left with one image, which BatchNorm refuses.
 SMALLEST_MICRO_BATCH = 4
 
-# Failed allocations for which torch has no class of its own: on the CPU, and in CUDA's libraries.
+# Failed allocations for which torch has no class of its own: on the CPU and in CUDA's libraries.
 _OUT_OF_MEMORY = (
     "DefaultCPUAllocator",
+    "std::bad_alloc",
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
