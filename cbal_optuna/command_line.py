@@ -49,9 +49,12 @@ from cbal_optuna.study import run_usual
 from cbal_optuna.study import SAMPLERS
 from cbal_optuna.summary import summarize
 from cbal_optuna.training import Augmentation
+from cbal_optuna.training import AUTO
+from cbal_optuna.training import BATCH_NORM_MODES
 from cbal_optuna.training import LEARNING_RATE_RULES
 from cbal_optuna.training import PRETRAINED
 from cbal_optuna.training import TrainingOptions
+from cbal_optuna.training import WHOLE
 
 
 FINAL_SEEDS = 5
@@ -168,6 +171,8 @@ def _objective(
             samples=options.samples,
             images_per_class=options.images_per_class,
             learning_rate_rule=options.learning_rate_rule,
+            micro_batch=options.micro_batch,
+            batch_norm=options.batch_norm,
         ),
         augmentation=script.augmentation,
         repeats=options.repeats,
@@ -459,6 +464,22 @@ def _add_training_options(group: Group) -> None:
         metavar="WD",
         help="(default: %(default)s)",
     )
+    group.add_argument(
+        "--micro-batch",
+        type=_micro_batch,
+        default=AUTO,
+        metavar="N",
+        help="images that go through the model at once; the gradient stays that of the whole "
+        f"batch: a number, {WHOLE!r}, or {AUTO!r} for as much of the batch as fits into memory "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--batch-norm",
+        choices=BATCH_NORM_MODES,
+        default="train",
+        help="frozen: BatchNorm keeps the statistics that came with the weights, and results do "
+        "not depend on --micro-batch (default: %(default)s)",
+    )
 
 
 def _positive(text: str) -> int:
@@ -467,6 +488,12 @@ def _positive(text: str) -> int:
 
 def _natural(text: str) -> int:
     return _number(int, text, 0, "a whole number of at least 0")
+
+
+def _micro_batch(text: str) -> int | str:
+    if text in (AUTO, WHOLE):
+        return text
+    return _number(int, text, 1, f"{AUTO!r}, {WHOLE!r} or a whole number of at least 1")
 
 
 def _seed(text: str) -> int:

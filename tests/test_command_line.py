@@ -116,6 +116,27 @@ def test_a_study_stops_when_it_has_converged_if_asked_to(
     assert f"{n_trials}/5" in err
 
 
+@pytest.mark.parametrize(("given", "largest"), [("auto", 32), ("whole", 32), ("12", 12)])
+def test_the_micro_batch_is_that_of_the_trainings(
+    run: Callable[..., Result], given: str, largest: int
+) -> None:
+    run("--n-trials", "3", "--confirm", "0", "--batch-sizes", "32", "--micro-batch", given)
+    study = optuna.load_study(study_name="tiny", storage="sqlite:///tiny.db")
+    assert {trial.user_attrs["micro_batch"] for trial in study.trials} == {largest}
+
+
+def test_a_study_goes_on_with_another_micro_batch(run: Callable[..., Result]) -> None:
+    run("--n-trials", "1", "--confirm", "0")
+    status, _, err = run("--n-trials", "2", "--confirm", "0", "--micro-batch", "8")
+    assert status == 0, err
+
+
+def test_batch_norm_is_part_of_what_a_study_evaluates(run: Callable[..., Result]) -> None:
+    run("--n-trials", "1", "--confirm", "0", "--batch-norm", "frozen")
+    status, _, err = run("--n-trials", "2", "--confirm", "0")
+    assert status == 2 and "study with batch_norm 'frozen', not 'train'" in err
+
+
 def test_loss_and_sampler_have_studies_of_their_own_in_one_storage(
     run: Callable[..., Result],
 ) -> None:
@@ -165,6 +186,9 @@ def test_an_infeasible_trial_does_not_stop_the_study(run: Callable[..., Result])
         (["--seed", "2147483648"], "--seed: '2147483648' is not a whole number from 0"),
         (["--folds", "1000000000"], "`n_classes` must leave two classes"),
         (["--device", "meta"], "`device` is 'meta'"),
+        (["--micro-batch", "0"], "--micro-batch: '0' is not 'auto', 'whole' or a whole number"),
+        (["--micro-batch", "half"], "--micro-batch: 'half' is not 'auto', 'whole' or a whole"),
+        (["--batch-norm", "whole"], "--batch-norm: invalid choice: 'whole'"),
         (["--no-such-option"], "unrecognized arguments"),
     ],
 )

@@ -39,6 +39,8 @@ from cbal_optuna.training import BackboneOptions
 from cbal_optuna.training import DivergedError
 from cbal_optuna.training import EndToEnd
 from cbal_optuna.training import HeadOnly
+from cbal_optuna.training import is_out_of_memory
+from cbal_optuna.training import MicroBatches
 from cbal_optuna.training import Regime
 from cbal_optuna.training import train
 from cbal_optuna.training import TrainingOptions
@@ -90,7 +92,9 @@ class RetrievalObjective:
     Each evaluation is reported to the pruner. A training that diverges, runs out of memory or
     cannot fill its batches makes the trial infeasible: its value is 0, the least that MAP@R can
     be, the constraint ``"trainable"`` is violated, and the reason stands in the user attribute
-    ``infeasible``.
+    ``infeasible``. Before it gives up for lack of memory, batches go through the model in
+    micro-batches, unless ``training`` says otherwise; the user attribute ``micro_batch`` says how
+    many images did so at once.
 
     Args:
         dataset:
@@ -112,7 +116,7 @@ class RetrievalObjective:
         space:
             What is searched; by default :class:`SearchSpace` of the loss.
         training:
-            Budget, images per class, learning-rate rule and number of evaluations.
+            Budget, images per class, learning-rate rule, number of evaluations, micro-batches.
         augmentation:
             What is done to training images, unless only the head is trained.
         repeats:
@@ -185,6 +189,9 @@ class RetrievalObjective:
     @property
     def description(self) -> dict[str, Any]:
         """What trials must have in common to be compared, by name, in plain JSON types."""
+        training = asdict(self.training)
+        # A study may go on where there is less memory; its trials say what theirs was.
+        del training["micro_batch"]
         return {
             "dataset": self.dataset.name,
             "images": len(self.dataset),
@@ -197,7 +204,7 @@ class RetrievalObjective:
             "embedding_dim": self._embedding_dim,
             "loss": self.space.loss,
             "space": self.space.description,
-            **asdict(self.training),
+            **training,
             "repeats": self.repeats,
             "folds": len(self.splits),
             "test_classes": len(self.splits[0].test),
@@ -237,6 +244,7 @@ class RetrievalObjective:
     def _outcomes(self, trial: Trial, setting: Setting) -> list[Outcome]:
         runs = [(split, r) for split in self.splits for r in range(self.repeats)]
         outcomes = []
+        micro_batches = MicroBatches(self.training.micro_batch)
         for i, (split, r) in enumerate(runs):
 
             def report(evaluation: int, map_at_r: float, first: int = i) -> None:
@@ -251,6 +259,7 @@ class RetrievalObjective:
                     split.validation,
                     seed=self.seed + r,
                     on_evaluation=report,
+                    micro_batches=micro_batches,
                 )
             )
         return outcomes
@@ -263,6 +272,7 @@ class RetrievalObjective:
         *,
         seed: int,
         on_evaluation: Callable[[int, float], None] | None = None,
+        micro_batches: MicroBatches | None = None,
     ) -> Outcome:
         """Train with a setting on some classes, evaluate on others.
 
@@ -275,20 +285,21 @@ class RetrievalObjective:
                 Of weights, batches, augmentation and dropout.
             on_evaluation:
                 Called with the number of each evaluation and its MAP@R.
+            micro_batches:
+                Those of earlier trainings with this setting; by default new ones.
 
         Raises:
             InfeasibleSettingError: The training diverges, runs out of memory or cannot fill its
             batches.
         """
         try:
-            return self._run(setting, train_classes, evaluation_classes, seed, on_evaluation)
+            return self._run(
+                setting, train_classes, evaluation_classes, seed, on_evaluation, micro_batches
+            )
         except DivergedError as error:
             raise InfeasibleSettingError(f"diverged: {error}") from error
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            raise InfeasibleSettingError(f"out of memory: {error}") from error
-        except RuntimeError as error:
-            # torch has no class of its own for a failed allocation on the CPU.
-            if "DefaultCPUAllocator" not in str(error):
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
                 raise
             raise InfeasibleSettingError(f"out of memory: {error}") from error
 
@@ -299,6 +310,7 @@ class RetrievalObjective:
         evaluation_classes: tuple[int, ...],
         seed: int,
         on_evaluation: Callable[[int, float], None] | None,
+        micro_batches: MicroBatches | None,
     ) -> Outcome:
         regime = self._prepared()
         labels = self.dataset.labels
@@ -339,6 +351,7 @@ class RetrievalObjective:
                 learning_rate=setting["learning_rate"],
                 weight_decay=setting["weight_decay"],
                 evaluate=evaluate,
+                micro_batches=micro_batches,
             )
         nmi = normalized_mutual_information(embeddings, evaluation_labels)
         return Outcome(metrics, nmi, record)

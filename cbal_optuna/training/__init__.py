@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from cbal_optuna.training.augmentation import Augmentation
+from cbal_optuna.training.gradient_caching import BATCH_NORM_MODES
+from cbal_optuna.training.gradient_caching import cached_forward
 from cbal_optuna.training.loop import DivergedError
 from cbal_optuna.training.loop import LEARNING_RATE_RULES
 from cbal_optuna.training.loop import train
 from cbal_optuna.training.loop import TrainingOptions
 from cbal_optuna.training.loop import TrainingRecord
+from cbal_optuna.training.micro_batches import AUTO
+from cbal_optuna.training.micro_batches import is_out_of_memory
+from cbal_optuna.training.micro_batches import MicroBatches
+from cbal_optuna.training.micro_batches import WHOLE
 from cbal_optuna.training.model import BackboneOptions
 from cbal_optuna.training.model import PRETRAINED
 from cbal_optuna.training.model import RANDOM
@@ -17,16 +23,22 @@ from cbal_optuna.training.regimes import Regime
 
 
 __all__ = [
+    "AUTO",
     "Augmentation",
+    "BATCH_NORM_MODES",
     "BackboneOptions",
     "DivergedError",
     "EndToEnd",
     "HeadOnly",
     "LEARNING_RATE_RULES",
+    "MicroBatches",
     "PRETRAINED",
     "RANDOM",
     "Regime",
     "TrainingOptions",
     "TrainingRecord",
+    "WHOLE",
+    "cached_forward",
+    "is_out_of_memory",
     "train",
 ]

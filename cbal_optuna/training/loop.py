@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 import math
 import sys
 import time
@@ -16,6 +17,11 @@ from torch import nn
 from torch import Tensor
 
 from cbal_optuna.losses import SplitLoss
+from cbal_optuna.losses import SplitTerms
+from cbal_optuna.training.gradient_caching import cached_forward
+from cbal_optuna.training.gradient_caching import check_batch_norm
+from cbal_optuna.training.micro_batches import AUTO
+from cbal_optuna.training.micro_batches import MicroBatches
 
 
 if sys.platform != "win32":
@@ -52,6 +58,17 @@ class TrainingOptions:
             cosine.
         n_evaluations:
             Evaluations at equal distances, the last one at the end.
+        micro_batch:
+            Images that go through the model at once, with the gradient of the whole batch all the
+            same (:func:`cached_forward`): a number, ``"whole"`` for the whole batch, or
+            ``"auto"`` for the whole batch as long as memory holds it, then for half of it as often
+            as needed. That is for accelerators: a system that runs short of its own memory often
+            ends the process instead of refusing.
+        batch_norm:
+            ``"train"``: BatchNorm normalises by the statistics of the images that go through the
+            model at once, so that results depend on the micro-batch. ``"frozen"``: by its running
+            statistics, which stay as they are, in micro-batches and in whole ones; for pretrained
+            weights.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -62,6 +79,8 @@ class TrainingOptions:
     learning_rate_rule: str = "none"
     warm_up: float = 0.1
     n_evaluations: int = 4
+    micro_batch: int | str = AUTO
+    batch_norm: str = "train"
 
     def __post_init__(self) -> None:
         for name in ("samples", "images_per_class", "n_evaluations"):
@@ -74,6 +93,8 @@ class TrainingOptions:
             )
         if not 0 <= self.warm_up <= 1:
             raise ValueError(f"`warm_up` is {self.warm_up}; it should be from 0 to 1.")
+        MicroBatches(self.micro_batch)
+        check_batch_norm(self.batch_norm)
 
     def n_steps(self, batch_size: int) -> int:
         return max(1, self.samples // batch_size)
@@ -96,6 +117,8 @@ class TrainingRecord:
         peak_memory_mb:
             In MiB: of the CUDA device in this training; on a CPU, of the process so far.
             :obj:`None` where the system does not tell.
+        micro_batch:
+            Images that went through the model at once, in the end.
     """
 
     positive: float
@@ -104,6 +127,7 @@ class TrainingRecord:
     seconds: float
     samples_per_second: float
     peak_memory_mb: float | None
+    micro_batch: int
 
 
 def train(
@@ -118,6 +142,7 @@ def train(
     learning_rate: float,
     weight_decay: float,
     evaluate: Callable[[int], Evaluation],
+    micro_batches: MicroBatches | None = None,
 ) -> tuple[TrainingRecord, Evaluation]:
     """Train a model in place.
 
@@ -140,6 +165,9 @@ def train(
             ``"none"``.
         evaluate:
             Called with 1, 2, ... at each evaluation; what it raises ends the training.
+        micro_batches:
+            Those of earlier trainings with the same setting, which know what fits into memory; by
+            default new ones.
 
     Returns:
         What the training was like, and the last evaluation.
@@ -162,18 +190,15 @@ def train(
     targets = torch.from_numpy(labels).to(device)
     seconds, start = 0.0, time.perf_counter()
     total = torch.zeros((), device=device)
+    micro_batches = micro_batches or MicroBatches(options.micro_batch)
     model.train()
     for step, items in enumerate(batches, 1):
         batch, batch_labels = inputs(items), targets[torch.from_numpy(items).to(device)]
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            embeddings = model(batch)
-        terms = loss.terms(embeddings, batch_labels)
-        value = loss.balanced(terms)
-        optimizer.zero_grad(set_to_none=True)
-        value.backward()
+        gradients = partial(_gradients, model, loss, batch, batch_labels, options.batch_norm)
+        embeddings, terms, value = micro_batches.run(model, batch, gradients)
         optimizer.step()
         schedule.step()
-        total += value.detach()
+        total += value
         if step in evaluation_steps:
             # The only synchronisations with the device: a NaN once there stays in the total.
             if not math.isfinite(total.item()):
@@ -188,8 +213,28 @@ def train(
         seconds=seconds,
         samples_per_second=n_steps * batch_size / seconds,
         peak_memory_mb=_peak_memory_mb(device),
+        micro_batch=micro_batches.size(batch_size),
     )
     return record, evaluation
+
+
+def _gradients(
+    model: nn.Module,
+    loss: SplitLoss,
+    batch: Tensor,
+    labels: Tensor,
+    batch_norm: str,
+    micro_batch: int,
+) -> tuple[Tensor, SplitTerms, Tensor]:
+    """Leaves the gradient of the loss with the parameters; gives embeddings, terms and loss."""
+    model.zero_grad(set_to_none=True)
+    device = batch.device.type
+    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        embeddings = cached_forward(model, batch, micro_batch, batch_norm=batch_norm)
+    terms = loss.terms(embeddings, labels)
+    value = loss.balanced(terms)
+    value.backward()
+    return embeddings.detach(), SplitTerms(*(t.detach() for t in terms)), value.detach()
 
 
 def _peak_memory_mb(device: torch.device) -> float | None:

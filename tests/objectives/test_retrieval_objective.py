@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 import pytest
 import torch
+from torch import nn
 from torch import Tensor
 
 from cbal_optuna.data import indices_of
@@ -46,6 +47,7 @@ ATTRIBUTES = {
     "seconds",
     "samples_per_second",
     "peak_memory_mb",
+    "micro_batch",
     "values",
     "seed",
     "versions",
@@ -399,6 +401,83 @@ def test_a_training_out_of_memory_is_infeasible(
     assert_infeasible(trial_of(objective), "out of memory: ")
 
 
+class Cards:
+    """Models for which more than some images at once are too many; counts their refusals."""
+
+    def __init__(
+        self, objective: RetrievalObjective, monkeypatch: pytest.MonkeyPatch, limit: int
+    ) -> None:
+        self.refused: list[int] = []
+        regime = regime_of(objective)
+        model = regime.model
+
+        def check(module: nn.Module, inputs: tuple[Tensor]) -> None:
+            if module.training and len(inputs[0]) > limit:
+                self.refused.append(len(inputs[0]))
+                cuda_out_of_memory()
+
+        def limited(items: np.ndarray) -> nn.Module:
+            made = model(items)
+            made.register_forward_pre_hook(check)
+            return made
+
+        monkeypatch.setattr(regime, "model", limited)
+
+
+@pytest.mark.parametrize("head_only", [True, False])
+@pytest.mark.filterwarnings("ignore:a batch of 32")
+def test_a_batch_that_does_not_fit_goes_through_the_model_in_micro_batches(
+    tiny_objective: Objectives, monkeypatch: pytest.MonkeyPatch, head_only: bool
+) -> None:
+    objective = tiny_objective(head_only=head_only)
+    whole = trial_of(objective, batch_size=32)
+    Cards(objective, monkeypatch, limit=8)
+    trial = trial_of(objective, batch_size=32)
+    assert is_feasible(trial) and trial.value is not None
+    assert trial.value > 0.5 * whole.value
+    assert whole.user_attrs["micro_batch"] == 32
+    assert trial.user_attrs["micro_batch"] == 8
+    assert trial_of(objective, batch_size=8).user_attrs["micro_batch"] == 8
+
+
+@pytest.mark.filterwarnings("ignore:a batch of 32")
+def test_a_trial_looks_once_for_what_fits_and_the_next_trial_for_itself(
+    tiny_objective: Objectives, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = tiny_objective(repeats=2, space=SearchSpace(batch_size=32))
+    cards = Cards(objective, monkeypatch, limit=8)
+    trials = [trial_of(objective), trial_of(objective)]
+    assert cards.refused == [32, 16, 32, 16]
+    assert trials[0].value == trials[1].value
+
+
+@pytest.mark.parametrize(
+    ("micro_batch", "refused"), [("auto", [32, 16, 8, 4]), ("whole", [32]), (16, [16])]
+)
+def test_a_trial_is_infeasible_where_no_micro_batch_fits(
+    tiny_objective: Objectives,
+    monkeypatch: pytest.MonkeyPatch,
+    micro_batch: int | str,
+    refused: list[int],
+) -> None:
+    objective = tiny_objective(training=TrainingOptions(samples=512, micro_batch=micro_batch))
+    cards = Cards(objective, monkeypatch, limit=3)
+    assert_infeasible(trial_of(objective, batch_size=32), "out of memory: ")
+    assert cards.refused == refused
+
+
+def test_with_frozen_batch_norm_the_micro_batch_does_not_matter(
+    tiny_objective: Objectives,
+) -> None:
+    def value(**options: Any) -> float:
+        training = TrainingOptions(samples=128, **options)
+        return map_at_r(tiny_objective(head_only=False, training=training), batch_size=32)
+
+    frozen, frozen_in_chunks = (value(batch_norm="frozen", micro_batch=m) for m in ("whole", 8))
+    assert frozen_in_chunks == pytest.approx(frozen, abs=0.01)
+    assert abs(frozen - value(micro_batch="whole")) > 0.02
+
+
 @pytest.mark.parametrize("batch_size", [10, 18])
 def test_a_batch_that_cannot_be_filled_is_infeasible(
     tiny_objective: Objectives, batch_size: int
@@ -574,6 +653,7 @@ def test_a_description_tells_studies_apart(tiny_objective: Objectives, tmp_path:
         {"space": SearchSpace(batch_size=16)},
         {"training": TrainingOptions(samples=600)},
         {"training": TrainingOptions(samples=512, learning_rate_rule="sqrt")},
+        {"training": TrainingOptions(samples=512, batch_norm="frozen")},
         {"repeats": 2},
         {"folds": 3},
         {"test_share": 0.4},
@@ -592,7 +672,10 @@ def test_a_description_leaves_out_what_does_not_matter(
     tiny_objective: Objectives, tmp_path: Path
 ) -> None:
     other = tiny_objective(
-        device="cpu", cache_directory=tmp_path, augmentation=Augmentation(flip=False)
+        device="cpu",
+        cache_directory=tmp_path,
+        augmentation=Augmentation(flip=False),
+        training=TrainingOptions(samples=512, n_evaluations=2, micro_batch=8),
     )
     assert other.description == tiny_objective().description
 

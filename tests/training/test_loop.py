@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 import math
 import time
 from typing import Any
@@ -343,6 +344,98 @@ def test_the_model_is_in_training_mode_after_an_evaluation_that_restores_it() ->
     assert modes == [True] * 10
 
 
+def out_of_memory(gradient: Tensor) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory.")
+
+
+class SmallCard(nn.Module):
+    """A model on a card that holds the activations of so many images and no more.
+
+    Args:
+        limit: How many.
+        fails: Whether a ``"forward"`` or a ``"backward"`` pass finds that out; by an
+            ``"allocation"`` it is the CPU that does.
+        layer: In the middle of the model.
+    """
+
+    def __init__(self, limit: float, fails: str, layer: nn.Module) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Linear(5, 8), layer, nn.GELU(), nn.Linear(8, 3))
+        self.limit, self.fails = limit, fails
+        self.passes: list[int] = []
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.passes.append(len(inputs))
+        embeddings: Tensor = self.layers(inputs)
+        if len(inputs) > self.limit:
+            if self.fails == "forward":
+                out_of_memory(embeddings)
+            if self.fails == "allocation":
+                torch.empty(1 << 60, dtype=torch.uint8)
+            if embeddings.requires_grad:
+                embeddings.register_hook(out_of_memory)
+        return embeddings
+
+
+def on_small_card(model: SmallCard, **options: Any) -> dict[str, Any]:
+    """Four steps with a batch of 1,024: the trained model, and what was drawn for its inputs."""
+    rng, drawn, dtype = np.random.default_rng(0), [], next(model.parameters()).dtype
+
+    def inputs(items: np.ndarray) -> Tensor:
+        drawn.append(torch.rand(()).item())
+        return INPUTS[torch.from_numpy(items)].to(dtype) * drawn[-1]
+
+    torch.manual_seed(0)
+    record, _ = train(
+        model,
+        SplitInfoNCELoss(),
+        (rng.permutation(np.arange(1024) % 48) for _ in range(4)),
+        inputs,
+        LABELS,
+        options=TrainingOptions(samples=4096, **options),
+        batch_size=1024,
+        learning_rate=1e-2,
+        weight_decay=0.1,
+        evaluate=lambda number: None,
+    )
+    state = {k: v.double() for k, v in model.state_dict().items()}
+    return {**state, "drawn": torch.tensor(drawn), "micro_batch": torch.tensor(record.micro_batch)}
+
+
+@pytest.mark.parametrize("fails", ["forward", "backward", "allocation"])
+@pytest.mark.parametrize(
+    ("layer", "options"),
+    [(nn.LayerNorm(8), {}), (nn.BatchNorm1d(8), {"batch_norm": "frozen"})],
+    ids=["no BatchNorm", "frozen BatchNorm"],
+)
+def test_a_batch_of_1024_trains_alike_where_64_fit(
+    layer: nn.Module, options: dict[str, Any], fails: str
+) -> None:
+    large = SmallCard(math.inf, fails, deepcopy(layer)).double()
+    small = SmallCard(64, fails, deepcopy(layer)).double()
+    expected = on_small_card(large, **options)
+    with pytest.warns(UserWarning, match="a batch of 1024 .*: 64 images at a time"):
+        found = on_small_card(small, **options)
+    assert expected.pop("micro_batch") == 1024
+    assert found.pop("micro_batch") == 64
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
+    assert large.passes == [1024] * 4
+    # Sixteen chunks a step, fifteen of them twice.
+    assert small.passes[-4 * 31 :] == [64] * (4 * 31)
+
+
+@pytest.mark.parametrize("layer", [nn.BatchNorm1d(8), nn.Dropout(0.5)], ids=repr)
+@pytest.mark.parametrize("fails", ["forward", "backward"])
+def test_a_step_out_of_memory_leaves_no_trace(layer: nn.Module, fails: str) -> None:
+    """Running statistics and masks are those of a training in micro-batches from the start."""
+    known = SmallCard(64, fails, deepcopy(layer))
+    found = SmallCard(64, fails, deepcopy(layer))
+    expected = on_small_card(known, micro_batch=64)
+    with pytest.warns(UserWarning, match="64 images at a time"):
+        torch.testing.assert_close(on_small_card(found), expected, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize(
     "argument",
     [
@@ -353,6 +446,9 @@ def test_the_model_is_in_training_mode_after_an_evaluation_that_restores_it() ->
         {"warm_up": -0.1},
         {"warm_up": 1.5},
         {"warm_up": math.nan},
+        {"micro_batch": 0},
+        {"micro_batch": "half"},
+        {"batch_norm": "whole"},
     ],
 )
 def test_options_out_of_range_are_named(argument: dict[str, Any]) -> None:

@@ -1,0 +1,124 @@
+"""Steps that are repeated with smaller micro-batches when they run out of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+import warnings
+
+import torch
+from torch import nn
+from torch import Tensor
+from torch.utils.checkpoint import get_device_states
+from torch.utils.checkpoint import set_device_states
+
+from cbal_optuna.training.gradient_caching import check_micro_batch
+
+
+AUTO = "auto"
+WHOLE = "whole"
+# No chunk of a larger batch is then left with one image, which BatchNorm refuses.
+SMALLEST_MICRO_BATCH = 4
+
+# Failed allocations for which torch has no class of its own: on the CPU and in CUDA's libraries.
+_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator",
+    "std::bad_alloc",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+
+Result = TypeVar("Result")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there was too little memory, on the device or beside it."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(s in str(error) for s in _OUT_OF_MEMORY)
+
+
+class MicroBatches:
+    """How many images go through a model at once; what is found to fit is kept.
+
+    Args:
+        micro_batch:
+            A number of images; ``"whole"`` for the whole batch; ``"auto"`` for the whole batch
+            until it runs out of memory, then half as many as often as needed, down to 4.
+
+    Raises:
+        ValueError: It is something else.
+    """
+
+    def __init__(self, micro_batch: int | str) -> None:
+        self._halves = micro_batch == AUTO
+        self._size: int | None = None
+        if isinstance(micro_batch, int):
+            check_micro_batch(micro_batch)
+            self._size = micro_batch
+        elif micro_batch not in (AUTO, WHOLE):
+            raise ValueError(
+                f"`micro_batch` is {micro_batch!r}; it should be a number of images, {AUTO!r} or "
+                f"{WHOLE!r}."
+            )
+
+    def size(self, batch_size: int) -> int:
+        """Of the micro-batches of a batch."""
+        return batch_size if self._size is None else min(self._size, batch_size)
+
+    def run(self, model: nn.Module, images: Tensor, step: Callable[[int], Result]) -> Result:
+        """Do a step, again with smaller micro-batches if it runs out of memory.
+
+        Before it is repeated, torch's random state and the model's buffers are what they were.
+
+        Args:
+            model, images:
+                What the step works on.
+            step:
+                Takes the size of the micro-batches; changes nothing else that lasts.
+
+        Raises:
+            Exception: What the step raised, unless it could be repeated.
+        """
+        first = size = self.size(len(images))
+        while True:
+            smaller = -(-size // 2)
+            repeatable = self._halves and smaller >= SMALLEST_MICRO_BATCH
+            before = _Before(model, images) if repeatable else None
+            try:
+                result = step(size)
+                break
+            except (MemoryError, RuntimeError) as error:
+                if before is None or not is_out_of_memory(error):
+                    raise
+            # Not before here, where no error holds the activations any more.
+            before.restore()
+            size = smaller
+        if size < first:
+            self._size = size
+            warnings.warn(
+                f"a batch of {len(images)} does not fit into memory: {size} images at a time go "
+                "through the model, and BatchNorm, unless frozen, takes its statistics from them",
+                stacklevel=2,
+            )
+        return result
+
+
+class _Before:
+    """What a step that fails half-way leaves changed."""
+
+    def __init__(self, model: nn.Module, images: Tensor) -> None:
+        self._buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+        self._device_type = images.device.type
+        self._states = get_device_states(images)
+        self._cpu_state = torch.get_rng_state()
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        if self._device_type == "cuda":
+            torch.cuda.empty_cache()
+        for buffer, value in self._buffers:
+            buffer.copy_(value)
+        set_device_states(*self._states, device_type=self._device_type)
+        torch.set_rng_state(self._cpu_state)
