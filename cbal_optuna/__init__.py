@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cbal_optuna.objectives import SearchSpace
     from cbal_optuna.sampler import CoordinateDescentSampler
     from cbal_optuna.summary import summarize
+    from cbal_optuna.training import cached_forward
 
 _MODULES = {
     "CoordinateDescentSampler": "sampler",
@@ -32,6 +33,7 @@ _MODULES = {
     "SplitMarginLoss": "losses",
     "SplitTerms": "losses",
     "StopWhenConverged": "convergence",
+    "cached_forward": "training",
     "summarize": "summary",
 }
 
@@ -45,6 +47,7 @@ __all__ = [
     "SplitTerms",
     "StopWhenConverged",
     "__version__",
+    "cached_forward",
     "summarize",
 ]
 
