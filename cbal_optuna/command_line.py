@@ -88,7 +88,7 @@ class StudyScript:
     add_arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None
     defaults: Mapping[str, Any] = field(default_factory=dict)
     augmentation: Augmentation = field(default_factory=Augmentation)
-    test_share: float = 0.5
+    test_share: float | None = None
 
 
 def main(script: StudyScript, arguments: Sequence[str] | None = None) -> NoReturn:

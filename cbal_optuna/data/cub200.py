@@ -8,6 +8,10 @@ from pathlib import Path
 from cbal_optuna.data.download import download as download_file
 from cbal_optuna.data.download import extract_tar
 from cbal_optuna.data.images import ImageFiles
+from cbal_optuna.data.layout import check_images
+from cbal_optuna.data.layout import find_folder
+from cbal_optuna.data.layout import missing_in
+from cbal_optuna.data.layout import name_of
 
 
 FOLDER = "CUB_200_2011"
@@ -42,13 +46,19 @@ class CUB200(ImageFiles):
 
     def __init__(self, root: str | os.PathLike[str], *, download: bool = False) -> None:
         parent = Path(os.path.abspath(root))
-        if download and _missing(parent) and _missing(parent / FOLDER):
+        if download and missing_in(parent, CONTENTS) and missing_in(parent / FOLDER, CONTENTS):
             _download(parent)
-        folder = _find(parent)
+        folder = find_folder(
+            parent,
+            FOLDER,
+            contents=CONTENTS,
+            data_set="CUB-200-2011",
+            source=f"download it with download=True (--download) or from {URL}",
+        )
         class_names = _read_list(folder / "classes.txt")
         images = _read_list(folder / "images.txt")
         paths = list(images.values())
-        _check_files(folder / "images", paths)
+        check_images(folder / "images", paths, folder / "images.txt")
         super().__init__(
             _name(folder, len(images), len(class_names)),
             folder / "images",
@@ -61,35 +71,18 @@ class CUB200(ImageFiles):
 def _download(parent: Path) -> None:
     folder = parent / FOLDER
     if folder.exists():
-        raise FileExistsError(
-            f"{folder} is there but has no {', '.join(_missing(folder))}: move it away to download"
-        )
+        missing = ", ".join(missing_in(folder, CONTENTS))
+        raise FileExistsError(f"{folder} is there but has no {missing}: move it away to download")
     archive = parent / f"{FOLDER}.tgz"
     download_file(URL, archive, size=SIZE, md5=MD5)
     extract_tar(archive, folder, max_members=20_000, max_bytes=4 * 2**30)
 
 
-def _missing(folder: Path) -> list[str]:
-    return [name for name in CONTENTS if not (folder / name).exists()]
-
-
-def _find(root: Path) -> Path:
-    for folder in (root, root / FOLDER):
-        if not _missing(folder):
-            return folder
-    folder = min(root, root / FOLDER, key=lambda folder: len(_missing(folder)))
-    raise FileNotFoundError(
-        f"`root` must be the folder of CUB-200-2011 or the one that holds it as {FOLDER}, but "
-        f"{folder} has no {', '.join(_missing(folder))}: download it with download=True "
-        f"(--download) or from {URL}"
-    )
-
-
 def _name(folder: Path, n_images: int, n_classes: int) -> str:
-    if (n_images, n_classes) == (N_IMAGES, 200):
-        return "CUB-200-2011"
-    # A part of the data set must not be taken for the whole.
-    return f"{FOLDER}_{n_images}_images" if folder.name == FOLDER else folder.name
+    whole = (n_images, n_classes) == (N_IMAGES, 200)
+    if not whole and folder.name != FOLDER:
+        return folder.name
+    return name_of("CUB-200-2011", folder, n_images, whole=whole)
 
 
 def _read_list(path: Path) -> dict[str, str]:
@@ -112,19 +105,3 @@ def _labels(folder: Path, image_ids: list[str], class_ids: list[str]) -> list[in
         raise ValueError(f"{path} must use the classes of classes.txt, no more and no fewer")
     position = {class_id: label for label, class_id in enumerate(class_ids)}
     return [position[class_of_image[image_id]] for image_id in image_ids]
-
-
-def _check_files(root: Path, paths: list[str]) -> None:
-    # One listing for each of 200 folders instead of a question for each of 11,788 files.
-    present = {
-        f"{folder}/{name}"
-        for folder in {os.path.dirname(path) for path in paths}
-        if (root / folder).is_dir()
-        for name in os.listdir(root / folder)
-    }
-    missing = [path for path in paths if path not in present]
-    if missing:
-        raise FileNotFoundError(
-            f"{len(missing)} of the {len(paths)} images listed in {root.parent / 'images.txt'} "
-            f"are missing in {root}, the first ones are {', '.join(missing[:5])}"
-        )

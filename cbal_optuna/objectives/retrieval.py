@@ -81,7 +81,9 @@ class RetrievalObjective:
     to be maximised.
 
     Classes are split as in Musgrave et al., "A Metric Learning Reality Check": the second half is
-    kept for the test, the first half is divided into training and validation classes.
+    kept for the test, the first half is divided into training and validation classes. Where a data
+    set has an official test set, or queries and a gallery, the test follows it; NMI is always that
+    of all images.
 
     The value is that of the *last* evaluation, not of the best one: the learning rate has fallen
     to zero by then, so it is what the training arrives at, while the best of several noisy
@@ -124,7 +126,7 @@ class RetrievalObjective:
         folds:
             Class-disjoint validation folds, each trained for.
         test_share:
-            Share of the classes that is kept for the test.
+            Share of the classes that is kept for the test; by default the data set's own.
         device:
             ``"auto"`` (a CUDA device if there is one), or any name that torch knows.
         seed:
@@ -155,7 +157,7 @@ class RetrievalObjective:
         augmentation: Augmentation | None = None,
         repeats: int = 1,
         folds: int = 1,
-        test_share: float = 0.5,
+        test_share: float | None = None,
         device: str = "auto",
         seed: int = 0,
         cache_directory: Path | None = None,
@@ -172,7 +174,11 @@ class RetrievalObjective:
                 "2, as an image that is alone in its class has no positives."
             )
         self.dataset = dataset
-        self.splits = class_splits(dataset.n_classes, folds=folds, test_share=test_share)
+        self.splits = class_splits(
+            dataset.n_classes,
+            folds=folds,
+            test_share=dataset.test_share if test_share is None else test_share,
+        )
         self.repeats = repeats
         self.seed = seed
         self._check_batch_sizes()
@@ -328,7 +334,7 @@ class RetrievalObjective:
             embeddings = regime.embed(model, evaluation_items)
             if not embeddings.isfinite().all():
                 raise DivergedError("the embeddings were not finite")
-            metrics = retrieval_metrics(embeddings, evaluation_labels)
+            metrics = self._metrics(embeddings, evaluation_items)
             if on_evaluation is not None:
                 on_evaluation(number, metrics.map_at_r)
             return embeddings, metrics
@@ -355,6 +361,15 @@ class RetrievalObjective:
             )
         nmi = normalized_mutual_information(embeddings, evaluation_labels)
         return Outcome(metrics, nmi, record)
+
+    def _metrics(self, embeddings: Tensor, items: np.ndarray) -> RetrievalMetrics:
+        labels = torch.from_numpy(self.dataset.labels[items])
+        is_query = torch.from_numpy(self.dataset.is_query[items])
+        if not is_query.any():
+            return retrieval_metrics(embeddings, labels)
+        return retrieval_metrics(
+            embeddings[is_query], labels[is_query], embeddings[~is_query], labels[~is_query]
+        )
 
     def _steps(self, items: np.ndarray, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         for batch in batches:
@@ -406,10 +421,17 @@ class RetrievalObjective:
     def _check_evaluation_classes(self) -> None:
         """That a query can have a match, and clusters can differ from classes."""
         for classes in (*(split.validation for split in self.splits), self.splits[0].test):
-            if len(indices_of(self.dataset.labels, classes)) == len(classes):
+            items = indices_of(self.dataset.labels, classes)
+            labels, is_query = self.dataset.labels[items], self.dataset.is_query[items]
+            if len(items) == len(classes):
                 raise ValueError(
                     f"`dataset` {self.dataset.name} has one image in each of the classes to "
                     "evaluate on; some should have two or more."
+                )
+            if is_query.any() and not np.isin(labels[is_query], labels[~is_query]).any():
+                raise ValueError(
+                    f"`dataset` {self.dataset.name} has no query with an image of its class in "
+                    "the gallery; some should have one or more."
                 )
 
 
@@ -432,9 +454,10 @@ def _one_thread(active: bool) -> Iterator[None]:
 
 
 def _digest(dataset: LabelledImages) -> str:
-    """Tells data sets of one name apart, by the names and the labels of their classes."""
+    """Tells data sets of one name apart, by the names and labels of their classes, and queries."""
     names = "\0".join(dataset.class_names).encode("utf-8", "surrogateescape")
-    return hashlib.sha256(names + dataset.labels.tobytes()).hexdigest()[:16]
+    queries = np.flatnonzero(dataset.is_query)
+    return hashlib.sha256(names + dataset.labels.tobytes() + queries.tobytes()).hexdigest()[:16]
 
 
 def _device(name: str) -> torch.device:
