@@ -63,12 +63,11 @@ class Omniglot(ImageFiles):
             "https://github.com/brendenlake/omniglot",
         )
         characters = [
-            [f"{part}/{name}" for name in class_folders(folder / part, depth=2)]
-            for part in ARCHIVES
+            f"{part}/{name}" for part in ARCHIVES for name in class_folders(folder / part, depth=2)
         ]
-        paths, labels, class_folder = class_images(folder, [*characters[0], *characters[1]])
-        names = [name.partition("/")[2] for name in class_folder]
-        n_test = sum(name in set(characters[1]) for name in class_folder)
+        paths, labels, characters = class_images(folder, characters)
+        names = [character.partition("/")[2] for character in characters]
+        n_test = sum(character.startswith("images_evaluation/") for character in characters)
         if not 0 < n_test < len(names):
             raise ValueError(
                 f"{folder} must have <alphabet>/<character>/<image> in images_background and "

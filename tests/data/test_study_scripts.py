@@ -100,6 +100,8 @@ def test_the_help_of_a_script_has_its_own_options_and_defaults(
         ("sop", "sop", "Ebay_train.txt", b"1 1 bicycle", "line 1 of .*Ebay_train.txt must be"),
         ("inshop", "inshop", "Eval/list_eval_partition.txt", b"52712\n", "line 2 of .*must be"),
         ("omniglot", "omniglot", "images_background", None, "has no images_background: download"),
+        ("cars196", "cars196", "car_ims/00003.png", None, "1 of the 48 images .*car_ims/00003"),
+        ("sop", "sop", "bicycle_final/11101_0.png", None, "1 of the 24 images .*11101_0.png"),
     ],
     indirect=["root"],
 )
@@ -118,4 +120,20 @@ def test_damaged_files_are_one_sentence(
     status, out, err = run(name, "--root", str(root), *QUICK)
     assert (status, out) == (2, "")
     assert len(err.strip().splitlines()) == 1
+    assert re.search(message, err)
+
+
+@pytest.mark.parametrize(
+    ("depth", "message"),
+    [
+        ("0", "`class_depth` must be at least 1"),
+        ("2", "two class folders .*root/<group>/<class>/"),
+    ],
+)
+def test_class_folders_at_the_wrong_depth_are_one_sentence(
+    run: Callable[..., Result], make_class_folders: MakeFolder, depth: str, message: str
+) -> None:
+    root = make_class_folders("a/1.png", "b/1.png")
+    status, out, err = run("image_folder", "--root", str(root), "--class-depth", depth)
+    assert (status, out) == (2, "")
     assert re.search(message, err)
