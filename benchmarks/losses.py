@@ -79,6 +79,19 @@ class Seconds(NamedTuple):
     one: float
 
 
+class Setting(NamedTuple):
+    """What is the same at every n."""
+
+    device: str
+    dtype: torch.dtype
+    d: int
+    limits: Seconds
+
+    def columns(self) -> Row:
+        dtype = str(self.dtype).removeprefix("torch.")
+        return {"device": self.device, "dtype": dtype, "d": self.d}
+
+
 SECONDS = {"cpu": Seconds(1.5, 12), "cuda": Seconds(0.3, 12)}
 QUICK_SECONDS = Seconds(0.5, 3)
 
@@ -139,46 +152,48 @@ def measured_rows(options: argparse.Namespace) -> Iterator[Row]:
     limits = QUICK_SECONDS if options.quick else SECONDS[options.device]
     sizes = [n for n in (2**k for k in range(7, 19)) if n <= options.largest]
     for dtype, d in itertools.product(DTYPES[options.device], options.dimensions):
+        setting = Setting(options.device, dtype, d, limits)
         past: dict[str, tuple[int, Pass]] = {}
         for n in sizes:
             print(f"{dtype}, d = {d}, n = {n}", flush=True)
-            yield from rows_at(n, d, dtype, options.device, limits, past)
+            yield from rows_at(n, setting, past)
 
 
-def rows_at(
-    n: int,
-    d: int,
-    dtype: torch.dtype,
-    device: str,
-    limits: Seconds,
-    past: dict[str, tuple[int, Pass]],
-) -> Iterator[Row]:
+def rows_at(n: int, setting: Setting, past: dict[str, tuple[int, Pass]]) -> Iterator[Row]:
     """All losses at one n.
 
     Args:
         past: By name, the last n that a loss was measured at, and what it took; is updated.
     """
-    left_out = reasons_against(expectations(past, n), MEMORY_SHARE * available_mb(device), limits)
+    memory_mb = MEMORY_SHARE * available_mb(setting.device)
+    left_out = reasons_against(expectations(past, n), memory_mb, setting.limits)
+    taken = first_passes(n, setting, left_out)
+    batch = random_batch(n, setting.d, setting.dtype, setting.device)
+    seconds = timed(taken, batch, setting.limits)
+    load = round(os.getloadavg()[0], 2)
+    for contender in CONTENDERS:
+        name = contender.name
+        row = {**setting.columns(), "n": n, "loss": name}
+        row |= {"by": contender.by, "kind": contender.kind, **time_columns(seconds.get(name, []))}
+        row["peak_extra_mb"] = round(taken[name].peak_mb, 2) if name in taken else None
+        row |= {"left_out": left_out.get(name), "load": load}
+        if name in taken:
+            past[name] = (n, Pass(row["minimum_ms"] / 1e3, taken[name].peak_mb))
+        yield row
+
+
+def first_passes(n: int, setting: Setting, left_out: dict[str, str]) -> dict[str, Pass]:
+    """Of all that are not left out, to which those are added that fail for lack of memory."""
     taken = {}
     for contender in CONTENDERS:
         if contender.name not in left_out:
             try:
-                taken[contender.name] = first_pass(contender, n, d, dtype, device)
+                taken[contender.name] = first_pass(
+                    contender, n, setting.d, setting.dtype, setting.device
+                )
             except (Killed, torch.OutOfMemoryError):
                 left_out[contender.name] = "out of memory"
-    seconds = timed(taken, random_batch(n, d, dtype, device), limits)
-    load = round(os.getloadavg()[0], 2)
-    for contender in CONTENDERS:
-        name = contender.name
-        row: Row = {"device": device, "dtype": str(dtype).removeprefix("torch."), "d": d, "n": n}
-        row |= {"loss": name, "by": contender.by, "kind": contender.kind}
-        row |= time_columns(seconds.get(name, []))
-        row["peak_extra_mb"] = round(taken[name].peak_mb, 2) if name in taken else None
-        row["left_out"] = left_out.get(name)
-        row["load"] = load
-        if name in taken:
-            past[name] = (n, Pass(row["minimum_ms"] / 1e3, taken[name].peak_mb))
-        yield row
+    return taken
 
 
 def expectations(past: Mapping[str, tuple[int, Pass]], n: int) -> dict[str, Pass]:
