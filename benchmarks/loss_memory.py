@@ -31,8 +31,8 @@ def first_pass(contender: Contender, n: int, d: int, dtype: torch.dtype, device:
     """A pass after a warm-up.
 
     On the CPU in a process of its own, whose peak is read to about 1 MB, on Linux. What malloc
-    keeps of freed blocks is in it. The process is a fork of one that has imported all packages, and
-    has started no threads.
+    keeps of freed blocks is in it. The process is a fork of one that has imported all packages,
+    and has started no threads.
 
     Raises:
         Killed: If the system takes the memory back.

@@ -237,9 +237,8 @@ def timed(taken: Mapping[str, Pass], batch: Batch, limits: Seconds) -> dict[str,
 def turns_of(step: Step, batch: Batch, first: Pass, limits: Seconds) -> int:
     """Quick passes are tried again, as the first of a process is slow."""
     fewest = 2 if first.seconds > limits.one / 2 else 3
-    expected = first.seconds
-    if limits.turns > fewest * expected:
-        expected = min(seconds_of(step, batch) for _ in range(3))
+    tries = min(int(limits.turns / first.seconds / 3), 10)
+    expected = min([first.seconds, *(seconds_of(step, batch) for _ in range(tries))])
     return min(max(int(limits.turns / expected), fewest), MOST_TURNS)
 
 
