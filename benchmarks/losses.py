@@ -41,8 +41,6 @@ from loss_accuracy import QUICK_BATCHES
 from loss_figures import draw
 from loss_memory import available_mb
 from loss_memory import first_pass
-from loss_memory import Killed
-from loss_memory import Pass
 from loss_peers import Batch
 from loss_peers import CONTENDERS
 from loss_peers import random_batch
@@ -50,6 +48,8 @@ from loss_peers import Step
 from loss_summary import bound_rows
 from loss_summary import readme_tables
 from loss_summary import summary_rows
+from peak_memory import Killed
+from peak_memory import Pass
 from record import RESULTS
 from record import write_record
 from tables import read_csv
