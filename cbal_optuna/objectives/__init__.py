@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cbal_optuna.objectives.carrying import carry_over
 from cbal_optuna.objectives.retrieval import InfeasibleSettingError
 from cbal_optuna.objectives.retrieval import Outcome
 from cbal_optuna.objectives.retrieval import RetrievalObjective
@@ -19,4 +20,5 @@ __all__ = [
     "RetrievalObjective",
     "SearchSpace",
     "Setting",
+    "carry_over",
 ]
