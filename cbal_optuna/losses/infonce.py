@@ -49,7 +49,8 @@ class SplitInfoNCELoss(TiledLoss):
     At another balance the weight is on the entropy term alone, and none of these losses has it.
 
     Args:
-        balance: Weight of the entropy term, at least 0; a 0-d tensor has a gradient.
+        balance: Weight of the entropy term, at least 0; a 0-d tensor has a gradient. The default
+            belongs to `denominator="negatives"`: `benchmarks/defaults.py`.
         temperature: tau, above 0; a 0-d tensor has a gradient. Below 0.01 all is computed in
             float64, because the rounding of similarities is divided by tau; not with a tensor on
             a GPU, whose value would have to be waited for.
@@ -74,7 +75,7 @@ class SplitInfoNCELoss(TiledLoss):
 
     def __init__(
         self,
-        balance: float | Tensor = 1.0,
+        balance: float | Tensor = 3.0,
         temperature: float | Tensor = 0.1,
         denominator: Literal["negatives", "all"] = "negatives",
         *,
