@@ -36,6 +36,7 @@ from cbal_optuna.data import ImageFolder
 from cbal_optuna.data import indices_of
 from cbal_optuna.data import LabelledImages
 from cbal_optuna.data import MPerClassBatchSampler
+from cbal_optuna.data import Omniglot
 from cbal_optuna.evaluation import retrieval_metrics
 from cbal_optuna.losses import SplitInfoNCELoss
 from cbal_optuna.losses import SplitLoss
@@ -56,6 +57,9 @@ LOSSES: dict[str, Callable[..., SplitLoss]] = {
     "SplitMarginLoss": SplitMarginLoss,
 }
 WEIGHT_DECAY = 1e-4
+# With backbone and image size.
+END_TO_END = {"digits": ("test_convnext", 32), "omniglot": ("test_resnet", 48)}
+SAMPLES = {"digits": 8_000, "omniglot": 10_000}
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class Training:
 
     Args:
         dataset:
-            ``"digits"``, ``"cub200"`` or ``"flowers102"``.
+            ``"digits"``, ``"cub200"``, ``"flowers102"`` or ``"omniglot"``.
         loss, arguments:
             The loss's name, and what it is made with as JSON.
         batch_size, seed:
@@ -83,15 +87,17 @@ class Training:
 
 
 class Task:
-    """A data set, and how it is trained on: as ``record_landscape.py`` does."""
+    """A data set, and how it is trained on: end to end from random weights, or, as
+    ``record_landscape.py`` does, the head alone."""
 
     def __init__(self, name: str, options: argparse.Namespace) -> None:
         self._dataset = _dataset(name, options)
-        digits = name == "digits"
-        self._learning_rate = 3e-3 if digits else 1e-3
-        self._training = TrainingOptions(samples=8_000 if digits else 20_000, n_evaluations=1)
+        end_to_end = name in END_TO_END
+        self._learning_rate = 3e-3 if end_to_end else 1e-3
+        self._training = TrainingOptions(samples=SAMPLES.get(name, 20_000), n_evaluations=1)
         self._regime = _regime(name, self._dataset, options)
-        (self._split,) = class_splits(self._dataset.n_classes, test_share=0.3 if digits else 0.5)
+        test_share = 0.3 if name == "digits" else self._dataset.test_share
+        (self._split,) = class_splits(self._dataset.n_classes, test_share=test_share)
 
     def scores(self, training: Training) -> tuple[float, float]:
         """MAP@R and Recall@1; zeros where the loss diverges."""
@@ -154,6 +160,7 @@ def loss_of(training: Training) -> SplitLoss:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cub", type=Path, metavar="DIR")
     parser.add_argument("--flowers", type=Path, metavar="DIR")
+    parser.add_argument("--omniglot", type=Path, metavar="DIR")
     parser.add_argument("--weights", type=Path, metavar="FILE")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings at a time")
 
@@ -220,13 +227,16 @@ def _train(training: Training) -> dict[str, Any]:
 def _dataset(name: str, options: argparse.Namespace) -> LabelledImages:
     if name == "digits":
         return Digits()
+    if name == "omniglot":
+        return Omniglot(options.omniglot)
     return CUB200(options.cub) if name == "cub200" else ImageFolder(options.flowers)
 
 
 def _regime(name: str, dataset: LabelledImages, options: argparse.Namespace) -> Regime:
     common = partial(dict, device=torch.device("cpu"), cache_directory=default_cache_directory())
-    if name == "digits":
-        backbone = BackboneOptions("test_convnext", "random", 32)
+    if name in END_TO_END:
+        model, size = END_TO_END[name]
+        backbone = BackboneOptions(model, "random", size)
         augmentation = Augmentation(min_area=0.6, rotation=15.0, flip=False)
         return EndToEnd(dataset, backbone, **common(embedding_dim=64, augmentation=augmentation))
     size = 128 if name == "cub200" else 64
