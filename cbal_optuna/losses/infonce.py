@@ -116,13 +116,14 @@ class SplitInfoNCELoss(TiledLoss):
         with_references = with_references or layout.own_batch
         by_references = torch.zeros_like(references) if with_references else None
         log_sums = anchors.new_empty(len(anchors))
+        lowest = torch.finfo(anchors.dtype).min
         blocks = layout.blocks()
         buffer = layout.buffer(blocks)
         for block in blocks:
             logits = layout.products(block, scaled, buffer)
-            self._leave_out(layout, block, logits, -math.inf)
-            # Of an anchor without a denominator, the largest logit is -inf.
-            largest = logits.amax(dim=1).clamp_min_(torch.finfo(logits.dtype).min)
+            self._leave_out(layout, block, logits, lowest)
+            # An anchor without a denominator has no other logits: let their weights be zero.
+            largest = logits.amax(dim=1).clamp_min_(0.5 * lowest)
             weights = logits.sub_(largest[:, None]).exp_()
             sums = weights.sum(dim=1)
             log_sums[block.rows] = largest + sums.log()
@@ -130,10 +131,9 @@ class SplitInfoNCELoss(TiledLoss):
             by_anchors[block.rows] = (weights @ references).mul_(shares)
             if by_references is not None:
                 by_references.addmm_(weights.T, anchors[block.rows] * shares)
-        weighted = torch.linalg.vecdot(by_anchors, anchors).sum()
         if layout.own_batch and by_references is not None:
             by_anchors, by_references = by_anchors.add_(by_references), None
-        return self._term(layout, log_sums, weighted, by_anchors, by_references)
+        return self._term(layout, log_sums, by_anchors, by_references)
 
     def _sums_of_symmetric(self, layout: Layout) -> TermSums:
         """With each similarity computed once for both of its anchors, and again for the gradient
@@ -169,28 +169,30 @@ class SplitInfoNCELoss(TiledLoss):
                 by_anchors[block.rows].addmm_(weights, anchors[block.column :])
                 below = by_anchors[block.rows.stop :]
                 below.addmm_(weights[:, block.n_rows :].T, anchors[block.rows])
-        weighted = 0.5 * torch.linalg.vecdot(by_anchors, anchors).sum()
-        return self._term(layout, sums.log(), weighted, by_anchors, None)
+        return self._term(layout, sums.log(), by_anchors, None)
 
     def _term(
         self,
         layout: Layout,
         log_sums: Tensor,
-        weighted: Tensor,
         by_anchors: Tensor,
         by_references: Tensor | None,
     ) -> TermSums:
-        """From each anchor's logsumexp, and the sum over all pairs of similarities by their
-        weights in the softmax."""
+        """From each anchor's logsumexp."""
         sizes = self._sizes(layout)
-        empty = sizes == 0
-        total = (log_sums - sizes.to(log_sums.dtype).log()).masked_fill_(empty, 0.0).sum()
+        means = (log_sums - sizes.to(log_sums.dtype).log()).masked_fill_(sizes == 0, 0.0)
+        total, by_temperature = means.sum(), None
+        if isinstance(self.temperature, Tensor):
+            # All similarities by their weights in the softmax; in a batch of its own twice.
+            weighted = torch.linalg.vecdot(by_anchors, layout.anchors.directions).sum()
+            weighted = 0.5 * weighted if layout.own_batch else weighted
+            by_temperature = total - weighted / self.temperature
         return TermSums(
             self.temperature * total,
-            len(sizes) - empty.sum(),
+            sizes.count_nonzero(),
             by_anchors,
             by_references,
-            total - weighted / self.temperature,
+            by_temperature,
         )
 
     def _sizes(self, layout: Layout) -> Tensor:
