@@ -117,12 +117,11 @@ class SplitInfoNCELoss(TiledLoss):
         by_references = torch.zeros_like(references) if with_references else None
         sizes, empty = self._sizes(layout)
         log_means = anchors.new_empty(len(anchors))
-        lowest = torch.finfo(anchors.dtype).min
         blocks = layout.blocks()
         buffer = layout.buffer(blocks)
         for block in blocks:
             logits = layout.products(block, scaled, buffer)
-            self._leave_out(layout, block, logits, lowest)
+            self._leave_out(layout, block, logits, -math.inf)
             largest = logits.amax(dim=1).masked_fill_(empty[block.rows], 0.0)
             weights = logits.sub_(largest[:, None]).exp_()
             sums = weights.sum(dim=1).masked_fill_(empty[block.rows], 1.0)

@@ -36,7 +36,7 @@ class UnitVectors:
     def of(cls, embeddings: Tensor) -> UnitVectors:
         # First divided by their largest entries, as the squares of large ones overflow.
         largest = embeddings.abs().amax(dim=1, keepdim=True)
-        largest.clamp_min_(torch.finfo(largest.dtype).tiny)
+        largest.masked_fill_(largest == 0, 1.0)
         directions = embeddings / largest
         lengths = torch.linalg.vector_norm(directions, dim=1, keepdim=True)
         lengths.masked_fill_(lengths == 0, torch.inf)
@@ -113,27 +113,18 @@ class Layout:
             self.references = references[self.ref_order]
             if self_start is not None:
                 self._own = self.ref_order.argsort()[self.order + self_start]
+        self._labels, self._ref_labels = labels, ref_labels
         # Where the references of each anchor's class begin and end.
         self._begin = torch.searchsorted(ref_labels, labels)
         self._end = torch.searchsorted(ref_labels, labels, right=True)
         n_of_class = self._end - self._begin
         self.n_negatives = ref_labels.shape[0] - n_of_class
         self.n_positives = n_of_class if self._own is None else n_of_class - 1
-        # For each reference, the first one of its class.
-        self._first_of_class = self._begin
-        if not self.own_batch:
-            self._first_of_class = torch.searchsorted(ref_labels, ref_labels)
-        # The same as classes. On a CPU, comparisons are fast between and into floating-point
-        # numbers only; these are exact up to 2 ** 24 references.
-        dtype = anchors.directions.dtype
-        self._ref_classes = self._classes = self._first_of_class.to(dtype)
-        if not self.own_batch:
-            self._classes = self._begin.to(dtype).masked_fill_(n_of_class == 0, -1.0)
 
     def blocks(self, *, upper: bool = False) -> list[Block]:
         """All similarities; with `upper`, those above the diagonal, the blocks on it whole."""
-        n, m = self._classes.shape[0], self._ref_classes.shape[0]
-        size = _BLOCK_SIZE if self._classes.device.type == "cpu" else _BLOCK_SIZE_ON_GPU
+        n, m = self._labels.shape[0], self._ref_labels.shape[0]
+        size = _BLOCK_SIZE if self._labels.device.type == "cpu" else _BLOCK_SIZE_ON_GPU
         n_rows = max(_MIN_ROWS, size // m)
         if n <= n_rows:
             return [Block(slice(0, n), 0, slice(0, m))]
@@ -150,7 +141,7 @@ class Layout:
 
     def buffer(self, blocks: list[Block]) -> Tensor:
         """Room for any of the blocks."""
-        return self.anchors.directions.new_empty(blocks[0].n_rows * self._ref_classes.shape[0])
+        return self.anchors.directions.new_empty(blocks[0].n_rows * self._ref_labels.shape[0])
 
     def products(self, block: Block, factors: Tensor, buffer: Tensor) -> Tensor:
         """Of the block's rows of `factors`, (n, d), with the references; kept in the buffer."""
@@ -160,11 +151,10 @@ class Layout:
         return torch.mm(factors[block.rows], references.T, out=out)
 
     def fill_same_class(self, block: Block, values: Tensor, value: float) -> None:
-        """Overwrite, in a block, what lies between samples of one class, with a finite value."""
+        """Overwrite, in a block, what lies between samples of one class."""
         columns = slice(block.column + block.band.start, block.column + block.band.stop)
-        same = values.new_empty(0)
-        torch.eq(self._classes[block.rows, None], self._ref_classes[columns], out=same)
-        values[:, block.band].lerp_(values.new_full((), value), same)
+        same = self._labels[block.rows, None] == self._ref_labels[columns]
+        values[:, block.band].masked_fill_(same, value)
 
     def fill_own(self, block: Block, values: Tensor, value: float) -> None:
         """Overwrite, in a block, what lies between an anchor and itself."""
@@ -183,10 +173,17 @@ class Layout:
     def sums_over_anchors(self, values: Tensor) -> Tensor:
         """For each reference, the sum of the values, (n, d), of the anchors whose positive it is,
         (m, d). The value of an anchor without positives has to be zero."""
-        n_references = len(self._ref_classes)
+        n_references = len(self._ref_labels)
         sums = values.new_zeros(n_references, values.shape[1])
         sums.index_add_(0, self._begin.clamp_max(n_references - 1), values)
         sums = sums.index_select(0, self._first_of_class)
         if isinstance(self._own, Tensor):
             sums.index_add_(0, self._own, values, alpha=-1.0)
         return sums
+
+    @property
+    def _first_of_class(self) -> Tensor:
+        """For each reference, the first one of its class, (m,)."""
+        if self.own_batch:
+            return self._begin
+        return torch.searchsorted(self._ref_labels, self._ref_labels)
