@@ -61,7 +61,7 @@ class TiledLoss(SplitLoss):
         balance: As in `SplitLoss`.
         gather: Whether the batch is that of all ranks of `torch.distributed`, of which each rank
             has an equal share: values are those of the whole batch, gradients are right after
-            DistributedDataParallel has averaged them.
+            DistributedDataParallel has averaged them. Either all ranks go backward, or none.
     """
 
     def __init__(self, balance: float | Tensor = 1.0, *, gather: bool = False) -> None:
