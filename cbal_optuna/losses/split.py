@@ -111,8 +111,8 @@ class SplitLoss(torch.nn.Module, ABC):
             ref_emb: The references, (m, d) with m >= 1; the batch itself by default.
             ref_labels: Their classes, (m,) integers.
             self_start: Anchor i is reference `self_start + i`, of the same class, and neither its
-                own positive nor negative. By default no anchor is, or, if `ref_labels` is the very tensor `labels`,
-                anchor i is reference i.
+                own positive nor negative. By default no anchor is, or, if `ref_labels` is the very
+                tensor `labels`, anchor i is reference i.
 
         Raises:
             ValueError: If a shape or dtype is not as said, `ref_emb` and `ref_labels` do not come
