@@ -75,7 +75,7 @@ class SplitInfoNCELoss(TiledLoss):
 
     def __init__(
         self,
-        balance: float | Tensor = 3.0,
+        balance: float | Tensor = 1.5,
         temperature: float | Tensor = 0.1,
         denominator: Literal["negatives", "all"] = "negatives",
         *,

@@ -44,7 +44,7 @@ class CrossBatchMemory(torch.nn.Module):
         >>> loss
         CrossBatchMemory(
           3 of 4 stored, warm_up=0
-          (loss): SplitInfoNCELoss(balance=3.0, temperature=0.1, denominator='negatives')
+          (loss): SplitInfoNCELoss(balance=1.5, temperature=0.1, denominator='negatives')
         )
     """
 
