@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from cbal_optuna.losses import SplitTerms
     from cbal_optuna.objectives import RetrievalObjective
     from cbal_optuna.objectives import SearchSpace
+    from cbal_optuna.objectives import SelfSupervisedObjective
+    from cbal_optuna.objectives import SelfSupervisedSpace
     from cbal_optuna.sampler import CoordinateDescentSampler
     from cbal_optuna.summary import summarize
     from cbal_optuna.training import cached_forward
@@ -29,6 +31,8 @@ _MODULES = {
     "CrossBatchMemory": "losses",
     "RetrievalObjective": "objectives",
     "SearchSpace": "objectives",
+    "SelfSupervisedObjective": "objectives",
+    "SelfSupervisedSpace": "objectives",
     "SplitInfoNCELoss": "losses",
     "SplitMarginLoss": "losses",
     "SplitTerms": "losses",
@@ -42,6 +46,8 @@ __all__ = [
     "CrossBatchMemory",
     "RetrievalObjective",
     "SearchSpace",
+    "SelfSupervisedObjective",
+    "SelfSupervisedSpace",
     "SplitInfoNCELoss",
     "SplitMarginLoss",
     "SplitTerms",

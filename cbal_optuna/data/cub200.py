@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cbal_optuna.data.download import download as download_file
-from cbal_optuna.data.download import extract_tar
+from cbal_optuna.data.archive import Archive
 from cbal_optuna.data.images import ImageFiles
 
 
@@ -41,10 +40,8 @@ class CUB200(ImageFiles):
     """
 
     def __init__(self, root: str | os.PathLike[str], *, download: bool = False) -> None:
-        parent = Path(os.path.abspath(root))
-        if download and _missing(parent) and _missing(parent / FOLDER):
-            _download(parent)
-        folder = _find(parent)
+        archive = Archive("CUB-200-2011", FOLDER, CONTENTS, URL, SIZE, MD5, max_members=20_000)
+        folder = archive.located(root, download=download)
         class_names = _read_list(folder / "classes.txt")
         images = _read_list(folder / "images.txt")
         paths = list(images.values())
@@ -56,33 +53,6 @@ class CUB200(ImageFiles):
             _labels(folder, list(images), list(class_names)),
             list(class_names.values()),
         )
-
-
-def _download(parent: Path) -> None:
-    folder = parent / FOLDER
-    if folder.exists():
-        raise FileExistsError(
-            f"{folder} is there but has no {', '.join(_missing(folder))}: move it away to download"
-        )
-    archive = parent / f"{FOLDER}.tgz"
-    download_file(URL, archive, size=SIZE, md5=MD5)
-    extract_tar(archive, folder, max_members=20_000, max_bytes=4 * 2**30)
-
-
-def _missing(folder: Path) -> list[str]:
-    return [name for name in CONTENTS if not (folder / name).exists()]
-
-
-def _find(root: Path) -> Path:
-    for folder in (root, root / FOLDER):
-        if not _missing(folder):
-            return folder
-    folder = min(root, root / FOLDER, key=lambda folder: len(_missing(folder)))
-    raise FileNotFoundError(
-        f"`root` must be the folder of CUB-200-2011 or the one that holds it as {FOLDER}, but "
-        f"{folder} has no {', '.join(_missing(folder))}: download it with download=True "
-        f"(--download) or from {URL}"
-    )
 
 
 def _name(folder: Path, n_images: int, n_classes: int) -> str:

@@ -75,12 +75,12 @@ def study_of(*values: float, direction: str = "maximize", name: str = "a study")
     return study
 
 
-def comparison(*differences: float, classes: str = "validation") -> SettingComparison:
+def comparison(*differences: float, part: str = "validation") -> SettingComparison:
     usual = np.linspace(0.2, 0.21, len(differences))
     best = usual + np.array(differences)
     seeds = tuple(range(1000, 1000 + len(differences)))
     return SettingComparison(
-        classes, seeds, {"map_at_r": usual, "nmi": usual}, {"map_at_r": best, "nmi": best}
+        part, seeds, {"map_at_r": usual, "nmi": usual}, {"map_at_r": best, "nmi": best}
     )
 
 
@@ -211,7 +211,7 @@ def test_a_loss_is_called_one(path: Path) -> None:
 
 def test_test_classes_have_the_headline(path: Path) -> None:
     validation = comparison(0.03, 0.031, 0.029)
-    page = Page(path, study_of(0.2, 0.3), validation, comparison(0.03, -0.03, classes="test"))
+    page = Page(path, study_of(0.2, 0.3), validation, comparison(0.03, -0.03, part="test"))
     assert page.headline.startswith("No gain is shown on test classes")
     assert page.text.index("on test classes") < page.text.index("better than the usual one on")
 
