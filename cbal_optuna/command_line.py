@@ -148,7 +148,8 @@ class SelfSupervisedScript(StudyScript):
     def own_arguments(
         self, options: argparse.Namespace, training: TrainingOptions
     ) -> dict[str, Any]:
-        return {"small_stem": options.small_stem, "training": training}
+        # An evaluation embeds all training images.
+        return {"small_stem": options.small_stem, "training": replace(training, n_evaluations=2)}
 
 
 def main(script: StudyScript, arguments: Sequence[str] | None = None) -> NoReturn:

@@ -5,16 +5,14 @@ Read from the binary versions: the Python versions are pickles, which may run co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 import os
-from pathlib import Path
 
 import numpy as np
 
 from cbal_optuna.data.archive import Archive
 from cbal_optuna.data.pixels import lines
 from cbal_optuna.data.pixels import PixelFiles
-from cbal_optuna.data.pixels import records
+from cbal_optuna.data.pixels import PixelLayout
 
 
 CIFAR10_FILES = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
@@ -53,16 +51,10 @@ class CIFAR10(PixelFiles):
 
     def __init__(self, root: str | os.PathLike[str], *, download: bool = False) -> None:
         folder = CIFAR10_ARCHIVE.located(root, download=download)
-        pixels, labels = _planes(folder, CIFAR10_FILES, n_labels=1)
+        layout = PixelLayout(side=32, n_labels=1)
+        labels = np.concatenate([layout.records(folder / name)[:, 0] for name in CIFAR10_FILES])
         names = lines(folder / "batches.meta.txt")
-        super().__init__(
-            _name("CIFAR-10", labels),
-            folder,
-            pixels,
-            labels,
-            names,
-            test_images=_last(pixels, labels),
-        )
+        super().__init__("CIFAR-10", 60_000, folder, CIFAR10_FILES, layout, labels, names)
 
 
 class CIFAR100(PixelFiles):
@@ -80,35 +72,8 @@ class CIFAR100(PixelFiles):
 
     def __init__(self, root: str | os.PathLike[str], *, download: bool = False) -> None:
         folder = CIFAR100_ARCHIVE.located(root, download=download)
-        # The first label of each is that of the coarse class.
-        pixels, labels = _planes(folder, CIFAR100_FILES, n_labels=2)
+        layout = PixelLayout(side=32, n_labels=2)
+        # The other one is that of the coarse class.
+        labels = np.concatenate([layout.records(folder / name)[:, 1] for name in CIFAR100_FILES])
         names = lines(folder / "fine_label_names.txt")
-        super().__init__(
-            _name("CIFAR-100", labels),
-            folder,
-            pixels,
-            labels,
-            names,
-            test_images=_last(pixels, labels),
-        )
-
-
-def _planes(
-    folder: Path, files: Sequence[str], n_labels: int
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """By file the images, and the last label of each of them."""
-    mapped = {name: records(folder / name, n_labels + 3 * 32 * 32) for name in files}
-    pixels = {name: rows[:, n_labels:].reshape(-1, 3, 32, 32) for name, rows in mapped.items()}
-    labels = np.concatenate([rows[:, n_labels - 1] for rows in mapped.values()])
-    return pixels, labels.astype(np.int64)
-
-
-def _last(pixels: dict[str, np.ndarray], labels: np.ndarray) -> np.ndarray:
-    """The images of the last file."""
-    n_test = len(list(pixels.values())[-1])
-    return np.arange(len(labels) - n_test, len(labels))
-
-
-def _name(official: str, labels: np.ndarray) -> str:
-    # A part of the data set must not be taken for the whole.
-    return official if len(labels) == 60_000 else f"{official}_{len(labels)}_images"
+        super().__init__("CIFAR-100", 60_000, folder, CIFAR100_FILES, layout, labels, names)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -12,40 +14,74 @@ from cbal_optuna.data.images import fingerprint_of_files
 from cbal_optuna.data.images import LabelledImages
 
 
+@dataclass(frozen=True)
+class PixelLayout:
+    """Of the files' records, one for each image.
+
+    Args:
+        side: Of the square images, in pixels.
+        n_labels: Bytes of labels before the pixels.
+        by_columns: Whether a plane is stored column by column.
+    """
+
+    side: int
+    n_labels: int = 0
+    by_columns: bool = False
+
+    def records(self, path: Path) -> np.ndarray:
+        """Those of a file, mapped, uint8 of shape (n, bytes)."""
+        return records(path, self.n_labels + 3 * self.side**2)
+
+    def images(self, path: Path) -> np.ndarray:
+        """Those of a file, mapped, uint8 of shape (n, 3, height, width)."""
+        images = self.records(path)[:, self.n_labels :].reshape(-1, 3, self.side, self.side)
+        return images.swapaxes(2, 3) if self.by_columns else images
+
+
 class PixelFiles(LabelledImages):
-    """Images mapped from files, in memory only while they are used.
+    """Images mapped from files, in memory only while they are used; the last file is the test.
+
+    A part of the data set has another name than the whole.
 
     Args:
         name: See `LabelledImages`.
+        n_images: The number of images of that name.
         root: The folder of the files.
-        pixels: By the files' names, their images: uint8 of shape (n, 3, height, width).
+        files: Their names.
+        layout: Of all files.
         labels: Class of every image, file by file; see `LabelledImages`.
-        class_names, test_images: See `LabelledImages`.
+        class_names: See `LabelledImages`.
 
     Raises:
-        ValueError: A label is none of the classes.
+        ValueError: There is not a label for each image, or one that is none of the classes.
     """
 
     def __init__(
         self,
         name: str,
+        n_images: int,
         root: Path,
-        pixels: dict[str, np.ndarray],
+        files: Sequence[str],
+        layout: PixelLayout,
         labels: np.ndarray,
         class_names: Sequence[str],
-        *,
-        test_images: np.ndarray,
     ) -> None:
-        super().__init__(name, labels, class_names, test_images=test_images)
-        if self.labels.max() >= self.n_classes:
+        self._root, self._files, self._layout = root, list(files), layout
+        self._arrays = self._mapped()
+        self._ends = np.cumsum([len(array) for array in self._arrays])
+        n = int(self._ends[-1])
+        super().__init__(
+            name if n == n_images else f"{name}_{n}_images",
+            labels,
+            class_names,
+            test_images=np.arange(n - len(self._arrays[-1]), n),
+        )
+        if len(self.labels) != n or self.labels.max() >= self.n_classes:
             raise ValueError(
-                f"the files in {root} must have labels of {self.n_classes} classes, got a label "
+                f"the files in {root} must have a label of one of {self.n_classes} classes for "
+                f"each of their {n} images, got {len(self.labels)} labels up to "
                 f"{self.labels.max()}"
             )
-        self._root = root
-        self._pixels = pixels
-        self._arrays = list(pixels.values())
-        self._ends = np.cumsum([len(array) for array in self._arrays])
 
     def image(self, index: int) -> Image.Image:
         file = int(np.searchsorted(self._ends, index, side="right"))
@@ -53,20 +89,30 @@ class PixelFiles(LabelledImages):
         return Image.fromarray(np.ascontiguousarray(planes.transpose(1, 2, 0)))
 
     def fingerprint(self) -> str:
-        return fingerprint_of_files(self._root, list(self._pixels))
+        return fingerprint_of_files(self._root, self._files)
+
+    def _mapped(self) -> list[np.ndarray]:
+        return [self._layout.images(self._root / name) for name in self._files]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process maps the files, too: their contents would be copied to it.
+        return {k: v for k, v in self.__dict__.items() if k != "_arrays"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._arrays = self._mapped()
 
 
-def records(path: Path, size: int, count: int | None = None) -> np.ndarray:
+def records(path: Path, size: int) -> np.ndarray:
     """The records of a file, mapped, uint8 of shape (n, size).
 
     Raises:
-        ValueError: The file holds no whole records, or not `count` of them.
+        ValueError: The file holds none, or a part of one.
     """
     n, rest = divmod(path.stat().st_size, size)
-    if rest or not n or count not in (None, n):
-        wanted = "records" if count is None else f"{count} records"
+    if rest or not n:
         raise ValueError(
-            f"{path} must hold {wanted} of {size} bytes, got {path.stat().st_size} bytes"
+            f"{path} must hold records of {size} bytes, got {path.stat().st_size} bytes"
         )
     return np.memmap(path, np.uint8, mode="r", shape=(n, size))
 

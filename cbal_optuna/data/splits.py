@@ -177,7 +177,8 @@ def _ranks_within_classes(labels: np.ndarray) -> np.ndarray:
     generator = np.random.default_rng(0)
     for label in np.unique(labels[labels >= 0]):
         images = generator.permutation(np.flatnonzero(labels == label))
-        ranks[images] = (np.arange(len(images)) + 0.5) / len(images)
+        # A random start, so that of many small classes some have images held out, others none.
+        ranks[images] = (np.arange(len(images)) + generator.random()) / len(images)
     return ranks
 
 

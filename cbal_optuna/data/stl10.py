@@ -10,6 +10,7 @@ from cbal_optuna.data.archive import Archive
 from cbal_optuna.data.images import UNLABELLED
 from cbal_optuna.data.pixels import lines
 from cbal_optuna.data.pixels import PixelFiles
+from cbal_optuna.data.pixels import PixelLayout
 from cbal_optuna.data.pixels import records
 
 
@@ -39,21 +40,10 @@ class STL10(PixelFiles):
 
     def __init__(self, root: str | os.PathLike[str], *, download: bool = False) -> None:
         folder = ARCHIVE.located(root, download=download)
-        mapped = {name: records(folder / name, 3 * 96 * 96) for name in FILES}
-        # Its planes are column by column.
-        pixels = {n: x.reshape(-1, 3, 96, 96).transpose(0, 1, 3, 2) for n, x in mapped.items()}
-        train, unlabelled, test = (len(x) for x in pixels.values())
-        labels = [
-            records(folder / "train_y.bin", 1, train).ravel().astype(np.int64) - 1,
-            np.full(unlabelled, UNLABELLED),
-            records(folder / "test_y.bin", 1, test).ravel().astype(np.int64) - 1,
-        ]
-        n = train + unlabelled + test
-        super().__init__(
-            "STL-10" if n == 113_000 else f"STL-10_{n}_images",
-            folder,
-            pixels,
-            np.concatenate(labels),
-            lines(folder / "class_names.txt"),
-            test_images=np.arange(train + unlabelled, n),
-        )
+        layout = PixelLayout(side=96, by_columns=True)
+        train, test = (records(folder / name, 1)[:, 0] for name in ("train_y.bin", "test_y.bin"))
+        unlabelled = np.full(len(layout.records(folder / "unlabeled_X.bin")), UNLABELLED)
+        # Its classes are numbered from 1.
+        labels = [train.astype(int) - 1, unlabelled, test.astype(int) - 1]
+        names = lines(folder / "class_names.txt")
+        super().__init__("STL-10", 113_000, folder, FILES, layout, np.concatenate(labels), names)

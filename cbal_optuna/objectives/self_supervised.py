@@ -179,7 +179,7 @@ class SelfSupervisedObjective(Objective[SelfSupervisedOutcome]):
             splits=image_splits(
                 dataset.labels, dataset.test_images, folds=folds, test_share=test_share
             ),
-            training=training or TrainingOptions(samples=1_000_000),
+            training=training or TrainingOptions(samples=1_000_000, n_evaluations=2),
             backbone=BackboneOptions(backbone, weights, image_size, small_stem),
             embedding_dim=embedding_dim,
             repeats=repeats,
