@@ -498,6 +498,30 @@ def test_the_table_has_a_row_for_each_trial_and_reasons(path: Path) -> None:
     assert "5 trials: 2 completed, 1 infeasible, 1 failed, 1 running." in page.text
 
 
+def test_a_collapsed_trial_is_called_one_and_keeps_its_value(path: Path) -> None:
+    study = study_of(0.2, 0.3)
+    add(study, 0.1, collapsed="all the same", effective_rank=1.0)
+    page = Page(path, study)
+    assert page.table("outcome")[3] == [
+        "2", "collapsed", "0.1", "1", "0.1", "64", "1", page.table("outcome")[3][-2],
+        "all the same",
+    ]  # fmt: skip
+    assert "3 trials: 2 completed, 1 collapsed." in page.text
+
+
+def test_images_that_are_held_out_are_called_images(path: Path) -> None:
+    accuracy = {"knn_accuracy": np.array([0.4, 0.41]), "linear_accuracy": np.array([0.5, 0.5])}
+    better = {name: values + 0.1 for name, values in accuracy.items()}
+    compared = SettingComparison("test", (2000, 2001), accuracy, better, held_out="images")
+    page = Page(path, study_of(0.2, 0.3), compared)
+    assert page.headline.startswith(
+        "The best setting is better than the usual one on test images: kNN accuracy changes by "
+        "+0.1000"
+    )
+    assert "Trained again, test images" in page.text
+    assert page.table("best less usual")[2][0] == "Linear probe accuracy"
+
+
 def test_every_column_of_the_trials_can_be_sorted_by_plain_numbers(path: Path) -> None:
     page = Page(path, study_of(0.2, 1 / 3))
     buttons = [tag for tag, _ in page.tags if tag == "button"]
