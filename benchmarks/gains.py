@@ -25,6 +25,7 @@ import numpy as np
 import optuna
 from record import RESULTS
 from record import write_record
+from tables import rst_table
 
 from cbal_optuna import summarize
 from cbal_optuna.objectives import RetrievalObjective
@@ -141,10 +142,7 @@ def readme_table(results: list[dict[str, Any]]) -> str:
             gain = intervals["difference"][0] / intervals["usual"][0]
             columns = [f"{mean:.3f} ± {half:.3f}" for mean, half in intervals.values()]
             rows.append([result["study"], compared["classes"], *columns, f"{gain:+.1%}"])
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    rule = "  ".join("=" * width for width in widths)
-    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in rows]
-    return "\n".join([rule, lines[0], rule, *lines[1:], rule])
+    return rst_table(rows)
 
 
 def draw(database: Path) -> None:

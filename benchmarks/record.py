@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from importlib.metadata import version
 import json
@@ -16,8 +17,12 @@ RESULTS = Path(__file__).parent / "results"
 _PACKAGES = ("optuna", "torch", "timm", "numpy", "scikit-learn")
 
 
-def write_record(path: Path, results: Any) -> None:
-    """Write a JSON file, with the command, the machine, the versions and the date."""
+def write_record(path: Path, results: Any, peers: Sequence[str] = ()) -> None:
+    """Write a JSON file, with the command, the machine, the versions and the date.
+
+    Args:
+        peers: Further packages whose versions matter.
+    """
     script = Path(sys.argv[0]).name
     record = {
         "command": " ".join(["python", f"benchmarks/{script}", *map(_shown, sys.argv[1:])]),
@@ -29,7 +34,7 @@ def write_record(path: Path, results: Any) -> None:
         },
         "versions": {
             "python": platform.python_version(),
-            **{package: version(package) for package in _PACKAGES},
+            **{package: version(package) for package in (*_PACKAGES, *peers)},
         },
         "results": results,
     }

@@ -17,7 +17,6 @@ import argparse
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
-import csv
 from pathlib import Path
 import statistics
 from typing import Any
@@ -47,6 +46,8 @@ from scores import trials_to
 from search_figures import draw
 from searchers import OURS
 from searchers import SEARCHERS
+from tables import rst_table
+from tables import write_csv
 
 
 Row = dict[str, Any]
@@ -180,20 +181,6 @@ def losses(rows: Sequence[Row], behind: Sequence[Row]) -> Iterator[str]:
         if row["kind"] != "problem":
             where = "{point}, {kind} {group}, {trials} trials".format(**row)
             yield f"{where}: {row['sampler']} by {-row['behind']:.2f} ranks"
-
-
-def rst_table(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    rule = "  ".join("=" * width for width in widths)
-    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths)).rstrip() for row in rows]
-    return "\n".join([rule, lines[0], rule, *lines[1:], rule])
-
-
-def write_csv(path: Path, rows: Sequence[Row]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def families(problems: Sequence[Problem]) -> list[str]:

@@ -18,12 +18,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder with one sub-folder of images per class",
     )
+    parser.add_argument(
+        "--class-depth",
+        type=int,
+        default=1,
+        metavar="N",
+        help="depth of the class folders below --root: 2 for DIR/<group>/<class>, as in "
+        "iNaturalist 2018 (default: %(default)s)",
+    )
 
 
 SCRIPT = StudyScript(
     name="image_folder",
     description="Balance the contrastive loss on your own images, in folders by class.",
-    dataset=lambda options: ImageFolder(options.root),
+    dataset=lambda options: ImageFolder(options.root, class_depth=options.class_depth),
     add_arguments=add_arguments,
 )
 

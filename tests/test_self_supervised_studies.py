@@ -81,7 +81,7 @@ def test_cifar10_from_the_command_line_to_the_report(
     study = optuna.load_study(study_name="cifar10_ssl", storage="sqlite:///cifar10_ssl.db")
     described = study.user_attrs["objective"]
     assert described["small_stem"] and described["test_images"] == 12
-    assert described["dataset"] == "CIFAR-10_72_images"
+    assert described["dataset"] == "cifar-10-batches-bin_72_images"
     assert study.trials[0].params["batch_size"] == 16
     report = Path("cifar10_ssl.html").read_text()
     assert "Trained again, test images" in report and "Linear probe accuracy" in report

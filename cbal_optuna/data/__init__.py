@@ -6,6 +6,7 @@ from cbal_optuna.data.array_cache import cached_array
 from cbal_optuna.data.array_cache import default_cache_directory
 from cbal_optuna.data.batch_sampler import MPerClassBatchSampler
 from cbal_optuna.data.batch_sampler import ViewBatchSampler
+from cbal_optuna.data.cars196 import Cars196
 from cbal_optuna.data.cifar import CIFAR10
 from cbal_optuna.data.cifar import CIFAR100
 from cbal_optuna.data.cub200 import CUB200
@@ -15,6 +16,9 @@ from cbal_optuna.data.image_folder import ImageFolder
 from cbal_optuna.data.images import BrokenImageError
 from cbal_optuna.data.images import LabelledImages
 from cbal_optuna.data.images import UNLABELLED
+from cbal_optuna.data.inshop import InShop
+from cbal_optuna.data.omniglot import Omniglot
+from cbal_optuna.data.sop import StanfordOnlineProducts
 from cbal_optuna.data.splits import class_splits
 from cbal_optuna.data.splits import ClassSplit
 from cbal_optuna.data.splits import image_splits
@@ -28,13 +32,17 @@ __all__ = [
     "CIFAR10",
     "CIFAR100",
     "CUB200",
+    "Cars196",
     "ClassSplit",
     "Digits",
     "ImageFolder",
     "ImageSplit",
+    "InShop",
     "LabelledImages",
     "MPerClassBatchSampler",
+    "Omniglot",
     "STL10",
+    "StanfordOnlineProducts",
     "UNLABELLED",
     "ViewBatchSampler",
     "cached_array",

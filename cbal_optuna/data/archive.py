@@ -8,6 +8,8 @@ from pathlib import Path
 
 from cbal_optuna.data.download import download as download_file
 from cbal_optuna.data.download import extract_tar
+from cbal_optuna.data.layout import find_folder
+from cbal_optuna.data.layout import missing_in
 
 
 @dataclass(frozen=True)
@@ -45,28 +47,23 @@ class Archive:
             OSError: The download stopped; the next one goes on from there.
         """
         parent = Path(os.path.abspath(root))
-        if download and self._missing(parent) and self._missing(parent / self.folder):
-            self._download(parent)
-        for folder in (parent, parent / self.folder):
-            if not self._missing(folder):
-                return folder
-        folder = min(parent, parent / self.folder, key=lambda folder: len(self._missing(folder)))
-        raise FileNotFoundError(
-            f"`root` must be the folder of {self.title} or the one that holds it as "
-            f"{self.folder}, but {folder} has no {', '.join(self._missing(folder))}: download it "
-            f"with download=True (--download) or from {self.url}"
+        inside = parent / self.folder
+        if download and all(missing_in(folder, self.contents) for folder in (parent, inside)):
+            self._download(inside)
+        return find_folder(
+            parent,
+            self.folder,
+            contents=self.contents,
+            data_set=self.title,
+            source=f"download it with download=True (--download) or from {self.url}",
         )
 
-    def _download(self, parent: Path) -> None:
-        folder = parent / self.folder
+    def _download(self, folder: Path) -> None:
         if folder.exists():
+            missing = ", ".join(missing_in(folder, self.contents))
             raise FileExistsError(
-                f"{folder} is there but has no {', '.join(self._missing(folder))}: move it away "
-                "to download"
+                f"{folder} is there but has no {missing}: move it away to download"
             )
-        archive = parent / f"{self.folder}.tgz"
+        archive = folder.with_name(f"{self.folder}.tgz")
         download_file(self.url, archive, size=self.size, md5=self.md5)
         extract_tar(archive, folder, max_members=self.max_members, max_bytes=self.max_bytes)
-
-    def _missing(self, folder: Path) -> list[str]:
-        return [name for name in self.contents if not (folder / name).exists()]

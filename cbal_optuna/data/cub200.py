@@ -7,6 +7,8 @@ from pathlib import Path
 
 from cbal_optuna.data.archive import Archive
 from cbal_optuna.data.images import ImageFiles
+from cbal_optuna.data.layout import check_images
+from cbal_optuna.data.layout import name_of
 
 
 FOLDER = "CUB_200_2011"
@@ -45,7 +47,7 @@ class CUB200(ImageFiles):
         class_names = _read_list(folder / "classes.txt")
         images = _read_list(folder / "images.txt")
         paths = list(images.values())
-        _check_files(folder / "images", paths)
+        check_images(folder / "images", paths, folder / "images.txt")
         super().__init__(
             _name(folder, len(images), len(class_names)),
             folder / "images",
@@ -56,10 +58,10 @@ class CUB200(ImageFiles):
 
 
 def _name(folder: Path, n_images: int, n_classes: int) -> str:
-    if (n_images, n_classes) == (N_IMAGES, 200):
-        return "CUB-200-2011"
-    # A part of the data set must not be taken for the whole.
-    return f"{FOLDER}_{n_images}_images" if folder.name == FOLDER else folder.name
+    whole = (n_images, n_classes) == (N_IMAGES, 200)
+    if not whole and folder.name != FOLDER:
+        return folder.name
+    return name_of("CUB-200-2011", folder, n_images, whole=whole)
 
 
 def _read_list(path: Path) -> dict[str, str]:
@@ -82,19 +84,3 @@ def _labels(folder: Path, image_ids: list[str], class_ids: list[str]) -> list[in
         raise ValueError(f"{path} must use the classes of classes.txt, no more and no fewer")
     position = {class_id: label for label, class_id in enumerate(class_ids)}
     return [position[class_of_image[image_id]] for image_id in image_ids]
-
-
-def _check_files(root: Path, paths: list[str]) -> None:
-    # One listing for each of 200 folders instead of a question for each of 11,788 files.
-    present = {
-        f"{folder}/{name}"
-        for folder in {os.path.dirname(path) for path in paths}
-        if (root / folder).is_dir()
-        for name in os.listdir(root / folder)
-    }
-    missing = [path for path in paths if path not in present]
-    if missing:
-        raise FileNotFoundError(
-            f"{len(missing)} of the {len(paths)} images listed in {root.parent / 'images.txt'} "
-            f"are missing in {root}, the first ones are {', '.join(missing[:5])}"
-        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 import hashlib
 from http.client import HTTPException
 from http.client import HTTPResponse
@@ -15,6 +16,7 @@ from typing import cast
 from urllib.error import HTTPError
 from urllib.request import Request
 from urllib.request import urlopen
+import zipfile
 import zlib
 
 from tqdm import tqdm
@@ -134,14 +136,46 @@ def extract_tar(archive: Path, destination: Path, *, max_members: int, max_bytes
     """
     if not hasattr(tarfile, "data_filter"):
         raise RuntimeError("safe extraction needs Python 3.10.12, 3.11.4 or newer")
+    with _appearing(archive, destination) as temporary, tarfile.open(archive) as tar:
+        tar.extractall(temporary, members=_checked(tar, max_members, max_bytes), filter="data")
+
+
+def extract_zip(archive: Path, destination: Path, *, max_members: int, max_bytes: int) -> None:
+    """The same for a zip file: see `extract_tar`. Links in it become files.
+
+    Raises:
+        FileExistsError: `destination` is there already.
+        ValueError: The archive cannot be read, is too large, lacks the folder, or holds a path
+            that leads out of it.
+    """
+    with _appearing(archive, destination) as temporary, zipfile.ZipFile(archive) as file:
+        members = file.infolist()
+        size = sum(member.file_size for member in members)
+        if len(members) > max_members or size > max_bytes:
+            raise ValueError(f"it holds more than {max_members} members or {max_bytes} bytes")
+        for member in members:
+            if member.filename.startswith("/") or ".." in member.filename.split("/"):
+                raise ValueError(f"{member.filename!r} leads out of it")
+        file.extractall(temporary, members)
+
+
+@contextmanager
+def _appearing(archive: Path, destination: Path) -> Iterator[str]:
+    """A temporary folder to extract to, of which `destination` is taken when all went well."""
     if destination.exists():
         raise FileExistsError(f"{destination} exists already, move it away to extract {archive}")
     with tempfile.TemporaryDirectory(dir=destination.parent, prefix=".extracting-") as temporary:
         try:
-            with tarfile.open(archive) as tar:
-                members = _checked(tar, max_members, max_bytes)
-                tar.extractall(temporary, members=members, filter="data")
-        except (tarfile.TarError, zlib.error, EOFError, ValueError) as error:
+            yield temporary
+        # RuntimeError, NotImplementedError among them, are for encryption and rare compressions.
+        except (
+            tarfile.TarError,
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+            ValueError,
+            RuntimeError,
+        ) as error:
             raise ValueError(f"{archive} cannot be extracted: {error}") from error
         folder = Path(temporary, destination.name)
         if not folder.is_dir():

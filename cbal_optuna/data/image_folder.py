@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Sequence
 import os
 from pathlib import Path
 import re
@@ -20,6 +21,9 @@ SPLIT_NAMES = frozenset(("dev", "test", "train", "training", "val", "valid", "va
 class ImageFolder(ImageFiles):
     """Images in class folders: ``root/<class>/**/<image>``.
 
+    In trees such as iNaturalist's of 2018, ``<group>/<species>/<image>``, the classes are deeper:
+    with `class_depth` 2 they are the species.
+
     Images are the files with extension jpg, jpeg, png, bmp, gif, webp, tif, tiff, ppm or pgm, in
     either case, in the class folder or at any depth below it. Classes and images are in natural
     order (``bird2`` before ``bird10``). Files and folders whose name begins with a dot are
@@ -29,36 +33,66 @@ class ImageFolder(ImageFiles):
 
     Args:
         root: The folder of class folders.
+        class_depth: At which depth below `root` they are; images above it are ignored.
         name: What to call the data set; by default the name of the folder.
 
     Raises:
         FileNotFoundError: There is no such folder, or an image is a link to nothing.
         ValueError: Fewer than two class folders with images, or folders that are the parts of a
-            split (train, test, ...) rather than classes.
+            split (train, test, ...) rather than classes, or `class_depth` is below 1.
     """
 
-    def __init__(self, root: str | os.PathLike[str], *, name: str | None = None) -> None:
+    def __init__(
+        self, root: str | os.PathLike[str], *, class_depth: int = 1, name: str | None = None
+    ) -> None:
+        if class_depth < 1:
+            raise ValueError(f"`class_depth` must be at least 1, got {class_depth}")
         folder = Path(os.path.abspath(root))
-        paths: list[str] = []
-        labels: list[int] = []
-        class_names: list[str] = []
-        for class_name in _class_folders(folder):
-            images = _natural_order(_images(folder, class_name))
-            if images:
-                labels += [len(class_names)] * len(images)
-                class_names.append(class_name)
-                paths += images
-            else:
-                warnings.warn(f"no images in class folder {folder / class_name}", stacklevel=2)
+        paths, labels, class_names = class_images(folder, class_folders(folder, class_depth))
         if len(class_names) < 2:
             raise ValueError(
-                f"`root` must hold at least two class folders with images (root/<class>/<image>), "
-                f"got {len(class_names)} in {folder}"
+                "`root` must hold at least two class folders with images "
+                f"(root/{'<group>/' * (class_depth - 1)}<class>/<image>), got {len(class_names)} "
+                f"in {folder}"
             )
         super().__init__(name or folder.name, folder, paths, labels, class_names)
 
 
-def _class_folders(root: Path) -> list[str]:
+def class_images(root: Path, folders: Sequence[str]) -> tuple[list[str], list[int], list[str]]:
+    """The images of class folders, in natural order.
+
+    Args:
+        root: The folder that all paths start from.
+        folders: Relative paths of the class folders. Those without images are left out with a
+            warning.
+
+    Returns:
+        Relative paths of the images, their labels, and the class folders that have images.
+
+    Raises:
+        FileNotFoundError: An image is a link to nothing.
+    """
+    paths: list[str] = []
+    labels: list[int] = []
+    class_names: list[str] = []
+    for folder in folders:
+        images = _natural_order(_images(root, folder))
+        if images:
+            labels += [len(class_names)] * len(images)
+            class_names.append(folder)
+            paths += images
+        else:
+            warnings.warn(f"no images in class folder {root / folder}", stacklevel=3)
+    return paths, labels, class_names
+
+
+def class_folders(root: Path, depth: int = 1) -> list[str]:
+    """Relative paths of the folders at a depth below `root`, in natural order.
+
+    Raises:
+        FileNotFoundError: `root` is no folder.
+        ValueError: `root` holds the parts of a split.
+    """
     if not root.is_dir():
         raise FileNotFoundError(f"`root` must be a folder of class folders, got {root}")
     with os.scandir(root) as entries:
@@ -68,6 +102,10 @@ def _class_folders(root: Path) -> list[str]:
             f"`root` must hold one folder for each class, got the split {sorted(names)} in "
             f"{root}: pass one of these folders"
         )
+    if depth > 1:
+        names = [
+            f"{name}/{inner}" for name in names for inner in class_folders(root / name, depth - 1)
+        ]
     return _natural_order(names)
 
 

@@ -29,9 +29,14 @@ class LabelledImages(ABC):
         name: What the data set is called in studies and reports.
         labels: Class of every image, integers of shape (n,), from 0 to ``len(class_names) - 1``,
             or :data:`UNLABELLED`.
-        class_names: Names of the classes, in the official order of the data set.
-        test_images: Indices of the official test images, for a data set whose training and test
-            images are of the same classes.
+        class_names: Names of the classes, those of the official test set last.
+        test_share: Share of the classes, the last ones, that are the official test set; half of
+            them where there is none.
+        is_query: Whether an image is a query, which searches the other images of the classes that
+            are evaluated, booleans of shape (n,). Among classes without queries, and by default
+            among all, every image searches all others.
+        test_images: Indices of the images of the official test set, where that is one of images
+            of the same classes.
     """
 
     def __init__(
@@ -40,11 +45,17 @@ class LabelledImages(ABC):
         labels: Sequence[int] | np.ndarray,
         class_names: Sequence[str],
         *,
+        test_share: float = 0.5,
+        is_query: Sequence[bool] | np.ndarray | None = None,
         test_images: np.ndarray | None = None,
     ) -> None:
         self.name = name
         self.labels = np.asarray(labels, dtype=np.int64)
         self.class_names = list(class_names)
+        self.test_share = test_share
+        if is_query is None:
+            is_query = np.zeros(len(self.labels), dtype=bool)
+        self.is_query = np.asarray(is_query, dtype=bool)
         self.test_images = test_images
 
     @property
@@ -71,8 +82,7 @@ class ImageFiles(LabelledImages):
         name: See `LabelledImages`.
         root: The folder that `paths` start from.
         paths: Relative path of every image.
-        labels: See `LabelledImages`.
-        class_names: See `LabelledImages`.
+        labels, class_names, test_share, is_query: See `LabelledImages`.
     """
 
     def __init__(
@@ -82,8 +92,11 @@ class ImageFiles(LabelledImages):
         paths: Sequence[str],
         labels: Sequence[int] | np.ndarray,
         class_names: Sequence[str],
+        *,
+        test_share: float = 0.5,
+        is_query: Sequence[bool] | np.ndarray | None = None,
     ) -> None:
-        super().__init__(name, labels, class_names)
+        super().__init__(name, labels, class_names, test_share=test_share, is_query=is_query)
         self.root = root
         self.paths = list(paths)
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from cbal_optuna.data.images import fingerprint_of_files
 from cbal_optuna.data.images import LabelledImages
+from cbal_optuna.data.layout import name_of
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,9 @@ class PixelLayout:
 class PixelFiles(LabelledImages):
     """Images mapped from files, in memory only while they are used; the last file is the test.
 
-    A part of the data set has another name than the whole.
-
     Args:
-        name: See `LabelledImages`.
-        n_images: The number of images of that name.
+        name: What to call the whole data set.
+        n_images: The number of its images; with another one it is called like its folder.
         root: The folder of the files.
         files: Their names.
         layout: Of all files.
@@ -71,7 +70,7 @@ class PixelFiles(LabelledImages):
         self._ends = np.cumsum([len(array) for array in self._arrays])
         n = int(self._ends[-1])
         super().__init__(
-            name if n == n_images else f"{name}_{n}_images",
+            name_of(name, root, n, whole=n == n_images),
             labels,
             class_names,
             test_images=np.arange(n - len(self._arrays[-1]), n),

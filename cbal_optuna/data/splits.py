@@ -8,7 +8,9 @@ same, images are held out instead.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 import math
 
@@ -202,3 +204,24 @@ def indices_of(labels: np.ndarray, classes: Iterable[int]) -> np.ndarray:
         classes: The classes wanted.
     """
     return np.flatnonzero(np.isin(labels, np.fromiter(classes, dtype=np.int64)))
+
+
+def evenly_spread(kinds: Sequence[str]) -> list[int]:
+    """An order of classes in which every kind is spread evenly.
+
+    So any block of neighbours has the kinds in the proportions of the whole. Within a kind the
+    order stays as it is.
+
+    Args:
+        kinds: The kind of each class, in their present order.
+
+    Returns:
+        Positions in `kinds`, in the new order.
+    """
+    size = Counter(kinds)
+    seen: Counter[str] = Counter()
+    places = []
+    for kind in kinds:
+        places.append((seen[kind] + 0.5) / size[kind])
+        seen[kind] += 1
+    return sorted(range(len(kinds)), key=lambda position: places[position])

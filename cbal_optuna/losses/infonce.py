@@ -126,7 +126,7 @@ class SplitInfoNCELoss(TiledLoss):
             weights = logits.sub_(largest[:, None]).exp_()
             sums = weights.sum(dim=1)
             log_sums[block.rows] = largest + sums.log()
-            shares = sums.reciprocal().masked_fill_(sums == 0, 0.0)[:, None]
+            shares = _reciprocals(sums)[:, None]
             by_anchors[block.rows] = (weights @ references).mul_(shares)
             if by_references is not None:
                 by_references.addmm_(weights.T, anchors[block.rows] * shares)
@@ -136,34 +136,37 @@ class SplitInfoNCELoss(TiledLoss):
         return self._term(layout, log_sums, weighted, by_anchors, by_references)
 
     def _sums_of_symmetric(self, layout: Layout) -> TermSums:
-        """With each similarity computed twice for both of its anchors, instead of once for each
-        and again for the gradient. The logits are so small that none has to be subtracted."""
+        """With each similarity computed once for both of its anchors, and again for the gradient
+        unless all fit into a block. The logits are so small that none has to be subtracted."""
         anchors = layout.anchors.directions
         scaled = anchors / self.temperature
-        sums = anchors.new_zeros(len(anchors))
-        by_anchors = torch.zeros_like(anchors)
         blocks = layout.blocks(upper=True)
-        buffer, second_buffer = layout.buffer(blocks), layout.buffer(blocks)
+        buffer = layout.buffer(blocks)
 
         def weights_of(block: Block) -> Tensor:
             weights = layout.products(block, scaled, buffer).exp_()
             self._leave_out(layout, block, weights, 0.0)
             return weights
 
-        for block in blocks:
-            weights = weights_of(block)
-            sums[block.rows] += weights.sum(dim=1)
-            if block is not blocks[-1]:
-                sums[block.rows.stop :] += weights[:, block.n_rows :].sum(dim=0)
-        shares = sums.reciprocal().masked_fill_(sums == 0, 0.0)
-        for block in blocks:
-            if len(blocks) > 1:
+        if len(blocks) == 1:
+            weights = weights_of(blocks[0])
+            sums = weights.sum(dim=1)
+            shares = _reciprocals(sums)
+            by_anchors = weights.mul_(shares[:, None] + shares) @ anchors
+        else:
+            sums = anchors.new_zeros(len(anchors))
+            by_anchors = torch.zeros_like(anchors)
+            for block in blocks:
                 weights = weights_of(block)
-            both = second_buffer[: weights.numel()].view_as(weights)
-            torch.add(shares[block.rows, None], shares[block.column :], out=both)
-            weights.mul_(both)
-            by_anchors[block.rows].addmm_(weights, anchors[block.column :])
-            if block is not blocks[-1]:
+                sums[block.rows] += weights.sum(dim=1)
+                sums[block.rows.stop :] += weights[:, block.n_rows :].sum(dim=0)
+            shares = _reciprocals(sums)
+            second_buffer = torch.empty_like(buffer)
+            for block in blocks:
+                weights = weights_of(block)
+                both = second_buffer[: weights.numel()].view_as(weights)
+                weights.mul_(torch.add(shares[block.rows, None], shares[block.column :], out=both))
+                by_anchors[block.rows].addmm_(weights, anchors[block.column :])
                 below = by_anchors[block.rows.stop :]
                 below.addmm_(weights[:, block.n_rows :].T, anchors[block.rows])
         weighted = 0.5 * torch.linalg.vecdot(by_anchors, anchors).sum()
@@ -180,11 +183,11 @@ class SplitInfoNCELoss(TiledLoss):
         """From each anchor's logsumexp, and the sum over all pairs of similarities by their
         weights in the softmax."""
         sizes = self._sizes(layout)
-        log_means = torch.where(sizes > 0, log_sums - sizes.to(log_sums.dtype).log(), 0.0)
-        total = log_means.sum()
+        empty = sizes == 0
+        total = (log_sums - sizes.to(log_sums.dtype).log()).masked_fill_(empty, 0.0).sum()
         return TermSums(
             self.temperature * total,
-            (sizes > 0).sum(),
+            len(sizes) - empty.sum(),
             by_anchors,
             by_references,
             total - weighted / self.temperature,
@@ -215,3 +218,8 @@ class SplitInfoNCELoss(TiledLoss):
             f"{super().extra_repr()}, temperature={shown(self.temperature)}, "
             f"denominator={self.denominator!r}"
         )
+
+
+def _reciprocals(sums: Tensor) -> Tensor:
+    """Zero where there is nothing to share."""
+    return sums.reciprocal().masked_fill_(sums == 0, 0.0)

@@ -85,20 +85,21 @@ class SplitMarginLoss(TiledLoss):
         anchors, references = layout.anchors.directions, layout.references.directions
         by_anchors = torch.zeros_like(anchors)
         by_references = torch.zeros_like(references) if with_references else None
-        total = anchors.new_zeros((), dtype=torch.float64)
-        n_active = anchors.new_zeros((), dtype=torch.int64)
+        total, n_active = anchors.new_zeros(2, dtype=torch.float64)
         blocks = layout.blocks(upper=mirrored)
         buffer = layout.buffer(blocks)
         for block in blocks:
             excess = layout.products(block, anchors, buffer).sub_(self.margin)
             layout.fill_same_class(block, excess, 0.0)
-            excess.relu_()
-            right = excess[:, block.n_rows :] if mirrored else excess[:, :0]
-            total += excess.sum() + right.sum()
+            total += excess.relu_().sum()
+            if mirrored and block is not blocks[-1]:
+                total += excess[:, block.n_rows :].sum()
             active = excess.sign_()
-            n_active += active.count_nonzero() + right.count_nonzero()
+            n_active += active.sum()
             by_anchors[block.rows].addmm_(active, references[block.column :])
-            if mirrored:
+            if mirrored and block is not blocks[-1]:
+                right = active[:, block.n_rows :]
+                n_active += right.sum()
                 by_anchors[block.rows.stop :].addmm_(right.T, anchors[block.rows])
             elif by_references is not None:
                 by_references.addmm_(active.T, anchors[block.rows])

@@ -171,8 +171,9 @@ class _TiledTerms(torch.autograd.Function):
 
 def _positive_sums(layout: Layout, with_references: bool) -> TermSums:
     """The positive term by sums over classes, in O(n d)."""
-    anchors, sizes = layout.anchors.directions, layout.n_positives[:, None]
-    weights = torch.where(sizes > 0, -1.0 / sizes.to(anchors.dtype), 0.0)
+    anchors, sizes = layout.anchors.directions, layout.n_positives
+    none = sizes == 0
+    weights = (-1.0 / sizes.to(anchors.dtype)).masked_fill_(none, 0.0)[:, None]
     by_anchors = layout.sums_of_positives().mul_(weights)
     total = torch.linalg.vecdot(by_anchors, anchors).sum()
     by_references = None
@@ -180,7 +181,7 @@ def _positive_sums(layout: Layout, with_references: bool) -> TermSums:
         by_anchors.mul_(2.0)
     elif with_references:
         by_references = layout.sums_over_anchors(anchors * weights)
-    return TermSums(total, (sizes > 0).sum(), by_anchors, by_references)
+    return TermSums(total, len(sizes) - none.sum(), by_anchors, by_references)
 
 
 def _over_ranks(term: TermSums) -> TermSums:

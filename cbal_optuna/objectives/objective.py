@@ -424,9 +424,10 @@ def _one_thread(active: bool) -> Iterator[None]:
 
 
 def _digest(dataset: LabelledImages) -> str:
-    """Tells data sets of one name apart, by the names and the labels of their classes."""
+    """Tells data sets of one name apart, by the names and labels of their classes, and queries."""
     names = "\0".join(dataset.class_names).encode("utf-8", "surrogateescape")
-    return hashlib.sha256(names + dataset.labels.tobytes()).hexdigest()[:16]
+    queries = np.flatnonzero(dataset.is_query)
+    return hashlib.sha256(names + dataset.labels.tobytes() + queries.tobytes()).hexdigest()[:16]
 
 
 def _device(name: str) -> torch.device:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch import Tensor
 
 from cbal_optuna.data import class_splits
 from cbal_optuna.data import indices_of
@@ -63,7 +64,9 @@ class RetrievalObjective(Objective[RetrievalOutcome]):
     to be maximised.
 
     Classes are split as in Musgrave et al., "A Metric Learning Reality Check": the second half is
-    kept for the test, the first half is divided into training and validation classes.
+    kept for the test, the first half is divided into training and validation classes. Where a data
+    set has an official test set, or queries and a gallery, the test follows it; NMI is always that
+    of all images.
 
     What a trial does, and when it is infeasible, is said in :class:`Objective`.
 
@@ -95,7 +98,7 @@ class RetrievalObjective(Objective[RetrievalOutcome]):
         folds:
             Class-disjoint validation folds, each trained for.
         test_share:
-            Share of the classes that is kept for the test.
+            Share of the classes that is kept for the test; by default the data set's own.
         device:
             ``"auto"`` (a CUDA device if there is one), or any name that torch knows.
         seed:
@@ -128,7 +131,7 @@ class RetrievalObjective(Objective[RetrievalOutcome]):
         augmentation: Augmentation | None = None,
         repeats: int = 1,
         folds: int = 1,
-        test_share: float = 0.5,
+        test_share: float | None = None,
         device: str = "auto",
         seed: int = 0,
         cache_directory: Path | None = None,
@@ -145,7 +148,11 @@ class RetrievalObjective(Objective[RetrievalOutcome]):
         super().__init__(
             dataset,
             space=check_space(space or SearchSpace(loss or "infonce"), loss),
-            splits=class_splits(dataset.n_classes, folds=folds, test_share=test_share),
+            splits=class_splits(
+                dataset.n_classes,
+                folds=folds,
+                test_share=dataset.test_share if test_share is None else test_share,
+            ),
             training=training,
             backbone=BackboneOptions(backbone, weights, image_size),
             embedding_dim=embedding_dim,
@@ -213,8 +220,20 @@ class RetrievalObjective(Objective[RetrievalOutcome]):
         if not embeddings.isfinite().all():
             raise DivergedError("the embeddings were not finite")
         labels = torch.from_numpy(self.dataset.labels[evaluation_items])
-        metrics = retrieval_metrics(embeddings, labels, ks=_RECALL_AT)
+        metrics = self._metrics(embeddings, labels, evaluation_items)
         return metrics.map_at_r, (embeddings, labels, metrics)
+
+    def _metrics(self, embeddings: Tensor, labels: Tensor, items: np.ndarray) -> RetrievalMetrics:
+        is_query = torch.from_numpy(self.dataset.is_query[items])
+        if not is_query.any():
+            return retrieval_metrics(embeddings, labels, ks=_RECALL_AT)
+        return retrieval_metrics(
+            embeddings[is_query],
+            labels[is_query],
+            embeddings[~is_query],
+            labels[~is_query],
+            ks=_RECALL_AT,
+        )
 
     def _outcome(
         self, evaluation: Any, record: TrainingRecord, *, final: bool
@@ -226,8 +245,15 @@ class RetrievalObjective(Objective[RetrievalOutcome]):
         """That a query can have a match, and clusters can differ from classes."""
         for part in (VALIDATION, TEST):
             for _, classes in self.divisions(part):
-                if len(self._items(classes)) == len(classes):
+                items = self._items(classes)
+                labels, is_query = self.dataset.labels[items], self.dataset.is_query[items]
+                if len(items) == len(classes):
                     raise ValueError(
                         f"`dataset` {self.dataset.name} has one image in each of the classes to "
                         "evaluate on; some should have two or more."
+                    )
+                if is_query.any() and not np.isin(labels[is_query], labels[~is_query]).any():
+                    raise ValueError(
+                        f"`dataset` {self.dataset.name} has no query with an image of its class "
+                        "in the gallery; some should have one or more."
                     )

@@ -17,11 +17,15 @@ from PIL import Image
 import pytest
 
 from cbal_optuna.data import BrokenImageError
+from cbal_optuna.data import Cars196
 from cbal_optuna.data import CUB200
 from cbal_optuna.data import cub200
 from cbal_optuna.data import Digits
 from cbal_optuna.data import ImageFolder
+from cbal_optuna.data import InShop
 from cbal_optuna.data import LabelledImages
+from cbal_optuna.data import Omniglot
+from cbal_optuna.data import StanfordOnlineProducts
 from cbal_optuna.data.images import read_image
 
 
@@ -42,16 +46,23 @@ def saved(image: Image.Image, path: Path, **options: Any) -> Path:
 # The common interface
 
 
-@pytest.fixture(params=["digits", "cub200", "image_folder"])
-def data(
-    request: pytest.FixtureRequest, make_cub: MakeFolder, make_class_folders: MakeFolder
-) -> LabelledImages:
+@pytest.fixture(params=["digits", "cub", "cars", "sop", "inshop", "omniglot", "class_folders"])
+def data(request: pytest.FixtureRequest) -> LabelledImages:
     if request.param == "digits":
         pytest.importorskip("sklearn")
         return Digits()
-    if request.param == "cub200":
-        return CUB200(make_cub())
-    return ImageFolder(make_class_folders("a/1.png", "a/2.png", "b/1.png"))
+    make = request.getfixturevalue(f"make_{request.param}")
+    if request.param == "cars":
+        return Cars196(make("car_ims"))
+    if request.param == "class_folders":
+        return ImageFolder(make("a/1.png", "a/2.png", "b/1.png"))
+    data_sets = {
+        "cub": CUB200,
+        "inshop": InShop,
+        "omniglot": Omniglot,
+        "sop": StanfordOnlineProducts,
+    }
+    return data_sets[request.param](make())
 
 
 def test_labels_are_integers_up_to_the_number_of_classes(data: LabelledImages) -> None:
@@ -59,6 +70,12 @@ def test_labels_are_integers_up_to_the_number_of_classes(data: LabelledImages) -
     assert data.labels.shape == (len(data),)
     assert set(data.labels.tolist()) == set(range(data.n_classes))
     assert len(data.class_names) == data.n_classes
+
+
+def test_test_share_and_queries_fit_the_classes_and_images(data: LabelledImages) -> None:
+    assert 0 < data.test_share < 1
+    assert data.is_query.shape == data.labels.shape
+    assert data.is_query.dtype == bool
 
 
 def test_images_are_rgb(data: LabelledImages) -> None:
@@ -457,6 +474,30 @@ def test_fewer_than_two_classes_are_refused(
 def test_parts_of_a_split_are_not_taken_for_classes(make_class_folders: MakeFolder) -> None:
     with pytest.raises(ValueError, match="split"):
         ImageFolder(make_class_folders("train/a/1.png", "Test/a/1.png"))
+
+
+def test_deep_trees_have_their_classes_at_the_depth_that_is_asked_for(
+    make_class_folders: MakeFolder,
+) -> None:
+    root = make_class_folders(
+        "Birds/10/1.png", "Birds/9/1.png", "Birds/9/x/2.png", "Fish/9/1.png", "Fish/1.png"
+    )
+    groups, species = ImageFolder(root), ImageFolder(root, class_depth=2)
+    assert groups.class_names == ["Birds", "Fish"]
+    assert species.class_names == ["Birds/9", "Birds/10", "Fish/9"]
+    assert species.labels.tolist() == [0, 0, 1, 2]
+    assert greys(species) == [1, 2, 0, 3]
+
+
+@pytest.mark.parametrize(
+    ("depth", "message"),
+    [(0, "`class_depth` must be at least 1"), (2, "root/<group>/<class>/<im")],
+)
+def test_a_depth_without_classes_is_refused(
+    make_class_folders: MakeFolder, depth: int, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        ImageFolder(make_class_folders("a/1.png", "b/1.png"), class_depth=depth)
 
 
 def test_class_may_be_called_train(make_class_folders: MakeFolder) -> None:

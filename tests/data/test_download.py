@@ -10,13 +10,17 @@ import io
 from pathlib import Path
 import tarfile
 import threading
+import zipfile
 
 import pytest
 
 from cbal_optuna.data import CUB200
 from cbal_optuna.data import cub200
+from cbal_optuna.data import Omniglot
+from cbal_optuna.data import omniglot
 from cbal_optuna.data.download import download
 from cbal_optuna.data.download import extract_tar
+from cbal_optuna.data.download import extract_zip
 
 
 CONTENT = bytes(range(256)) * 1000
@@ -340,6 +344,52 @@ def test_python_without_extraction_filters_is_refused(
         extract_tar(tmp_path / "a.tgz", tmp_path / "birds", **LIMITS)
 
 
+# Extraction of zip files
+
+
+def write_zip(path: Path, **contents: bytes | str) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in contents.items():
+            file.writestr(name, content)
+    return path
+
+
+def test_folder_of_the_zip_is_extracted(tmp_path: Path) -> None:
+    archive = write_zip(tmp_path / "a.zip", **{"birds/x/1.txt": "content", "__MACOSX/x": "junk"})
+    extract_zip(archive, tmp_path / "birds", **LIMITS)
+    assert (tmp_path / "birds/x/1.txt").read_text() == "content"
+    assert {path.name for path in tmp_path.iterdir()} == {"a.zip", "birds"}
+
+
+@pytest.mark.parametrize("evil", ["../evil.txt", "birds/../../evil.txt", "/evil.txt"])
+def test_zip_that_leads_out_of_itself_is_refused(tmp_path: Path, evil: str) -> None:
+    archive = write_zip(tmp_path / "a.zip", **{"birds/1.txt": "fine", evil: "evil"})
+    with pytest.raises(ValueError, match="a.zip cannot be extracted: .*evil.txt"):
+        extract_zip(archive, tmp_path / "birds", **LIMITS)
+    assert list(tmp_path.iterdir()) == [archive]
+
+
+@pytest.mark.parametrize("limits", [{"max_members": 2}, {"max_bytes": 20}])
+def test_zip_that_is_too_large_is_refused(tmp_path: Path, limits: dict[str, int]) -> None:
+    archive = write_zip(tmp_path / "a.zip", **{f"birds/{i}.txt": "content" for i in range(3)})
+    with pytest.raises(ValueError, match="holds more than"):
+        extract_zip(archive, tmp_path / "birds", **LIMITS | limits)
+    assert list(tmp_path.iterdir()) == [archive]
+    extract_zip(archive, tmp_path / "birds", max_members=3, max_bytes=21)
+
+
+@pytest.mark.parametrize("damage", ["cut off", "no zip", "a wrong byte"])
+def test_damaged_zip_is_named_and_nothing_left(tmp_path: Path, damage: str) -> None:
+    archive = write_zip(tmp_path / "a.zip", **{"birds/1.txt": hashlib.shake_256(b"").digest(999)})
+    content = bytearray(archive.read_bytes())
+    content[500] ^= 1
+    damaged = {"cut off": content[:700], "no zip": b"<html>", "a wrong byte": content}[damage]
+    archive.write_bytes(damaged)
+    with pytest.raises(ValueError, match="a.zip cannot be extracted"):
+        extract_zip(archive, tmp_path / "birds", **LIMITS)
+    assert list(tmp_path.iterdir()) == [archive]
+
+
 # CUB-200-2011 from the server to the images
 
 
@@ -387,3 +437,50 @@ def test_incomplete_cub_folder_stops_the_download(cub_server: Server, tmp_path: 
     with pytest.raises(FileExistsError, match="CUB_200_2011 is there but has no classes.txt"):
         CUB200(tmp_path / "data", download=True)
     assert cub_server.requested == []
+
+
+# Omniglot from the server to the images
+
+
+@pytest.fixture
+def omniglot_server(
+    server: Server,
+    make_omniglot: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Server:
+    """It has one archive, of both parts, under both names."""
+    source = make_omniglot()
+    files = {str(p.relative_to(source)): p.read_bytes() for p in source.rglob("*.png")}
+    server.content = write_zip(tmp_path / "original.zip", **files).read_bytes()
+    archive = (len(server.content), hashlib.md5(server.content).hexdigest())
+    monkeypatch.setattr(omniglot, "URL", server.url)
+    monkeypatch.setattr(omniglot, "ARCHIVES", dict.fromkeys(omniglot.ARCHIVES, archive))
+    return server
+
+
+def test_omniglot_is_downloaded_once(omniglot_server: Server, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    for _ in range(2):
+        data = Omniglot(root, download=True)
+    assert len(data) == 12
+    assert data.image(4).getpixel((0, 0)) == (4, 4, 4)
+    assert omniglot_server.requested == [None, None]
+    assert sorted(path.name for path in root.iterdir()) == [
+        "images_background",
+        "images_background.zip",
+        "images_evaluation",
+        "images_evaluation.zip",
+    ]
+
+
+def test_omniglot_that_is_there_is_not_downloaded(omniglot_server: Server, tmp_path: Path) -> None:
+    Omniglot(tmp_path / "omniglot", download=True)
+    assert omniglot_server.requested == []
+
+
+def test_omniglot_that_changed_is_refused(omniglot_server: Server, tmp_path: Path) -> None:
+    omniglot_server.content = omniglot_server.content[:-1] + b"x"
+    with pytest.raises(ValueError, match="must have MD5"):
+        Omniglot(tmp_path / "data", download=True)
+    assert list((tmp_path / "data").iterdir()) == []

@@ -12,6 +12,7 @@ from cbal_optuna.data import ClassSplit
 from cbal_optuna.data import image_splits
 from cbal_optuna.data import ImageSplit
 from cbal_optuna.data import indices_of
+from cbal_optuna.data.splits import evenly_spread
 
 
 def test_second_half_is_tested_and_the_end_of_the_first_validated() -> None:
@@ -119,6 +120,20 @@ def test_indices_of_classes_are_those_of_their_images() -> None:
     labels = np.array([2, 0, 1, 2, 1, 0])
     assert indices_of(labels, (2, 0)).tolist() == [0, 1, 3, 5]
     assert indices_of(labels, ()).tolist() == []
+
+
+@given(kinds=st.lists(st.sampled_from("abcd"), max_size=60))
+def test_every_block_of_evenly_spread_classes_has_the_kinds_in_proportion(
+    kinds: list[str],
+) -> None:
+    order = evenly_spread(kinds)
+    assert sorted(order) == list(range(len(kinds)))
+    for kind in set(kinds):
+        places = [place for place, position in enumerate(order) if kinds[position] == kind]
+        for block in range(0, len(kinds), 7):
+            expected = kinds.count(kind) * len(kinds[block : block + 7]) / len(kinds)
+            assert abs(sum(block <= place < block + 7 for place in places) - expected) <= 4
+        assert [order[place] for place in places] == sorted(order[place] for place in places)
 
 
 # Images

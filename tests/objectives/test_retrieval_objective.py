@@ -22,6 +22,7 @@ from torch import Tensor
 
 from cbal_optuna.data import indices_of
 from cbal_optuna.data import LabelledImages
+from cbal_optuna.evaluation import retrieval_metrics
 from cbal_optuna.feasibility import is_feasible
 from cbal_optuna.objectives import InfeasibleSettingError
 from cbal_optuna.objectives import RetrievalObjective
@@ -638,6 +639,51 @@ def test_classes_of_one_image_cannot_be_evaluated_on() -> None:
     space = SearchSpace(batch_size=CategoricalDistribution((8, 16)))
     with pytest.raises(ValueError, match="`dataset` single"):
         RetrievalObjective(Single(), space=space)
+
+
+def test_the_test_set_is_the_data_sets_own(
+    tiny_objective: Objectives, colours: LabelledImages
+) -> None:
+    colours.test_share = 1 / 3
+    assert tiny_objective().splits[0].test == (8, 9, 10, 11)
+    assert tiny_objective(test_share=0.5).splits[0].test == (6, 7, 8, 9, 10, 11)
+
+
+def test_queries_of_the_test_classes_search_the_gallery_alone(
+    tiny_objective: Objectives, colours: LabelledImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    colours.is_query[60:] = np.arange(60) % 10 < 3
+    objective = tiny_objective()
+    embeddings = torch.randn(120, 4, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(regime_of(objective), "embed", lambda model, items: embeddings[items])
+    labels, queries = torch.from_numpy(colours.labels), torch.from_numpy(colours.is_query)
+    gallery = ~queries & (labels >= 6)
+    (split,) = objective.splits
+
+    tested = objective.run(objective.space.start, split.train, split.test, seed=0).metrics
+    assert tested.n_queries == 18
+    assert tested == retrieval_metrics(
+        embeddings[queries], labels[queries], embeddings[gallery], labels[gallery]
+    )
+    items = indices_of(colours.labels, split.validation)
+    validated = objective.run(objective.space.start, split.train, split.validation, seed=0).metrics
+    assert validated == retrieval_metrics(embeddings[items], labels[items])
+
+
+def test_queries_without_any_match_are_refused(
+    tiny_objective: Objectives, colours: LabelledImages
+) -> None:
+    colours.is_query[60:90] = True
+    with pytest.raises(ValueError, match="noisy colours has no query with an image of its class"):
+        tiny_objective()
+
+
+def test_queries_are_part_of_what_a_study_evaluates(
+    tiny_objective: Objectives, colours: LabelledImages
+) -> None:
+    before = tiny_objective().description
+    colours.is_query[60] = True
+    assert tiny_objective().description != before
 
 
 def test_a_description_tells_studies_apart(tiny_objective: Objectives, tmp_path: Path) -> None:
