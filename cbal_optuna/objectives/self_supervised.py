@@ -9,12 +9,10 @@ from dataclasses import asdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
-from torch import Tensor
 
 from cbal_optuna.data import image_splits
 from cbal_optuna.data import LabelledImages
@@ -74,17 +72,6 @@ class SelfSupervisedOutcome(Outcome):
             f"{self.spread.effective_rank:.3f} of at least 1, spread {self.spread.spread:.2g}): "
             "the loss has taught the features nothing that tells images apart"
         }
-
-
-class _Features(NamedTuple):
-    """An evaluation: training features with their labels, and those to be classified."""
-
-    features: Tensor
-    labels: Tensor
-    training_features: Tensor
-    training_labels: Tensor
-    knn_accuracy: float
-    spread: EmbeddingSpread
 
 
 class SelfSupervisedObjective(Objective[SelfSupervisedOutcome]):
@@ -257,11 +244,11 @@ class SelfSupervisedObjective(Objective[SelfSupervisedOutcome]):
             torch.from_numpy(labels[labelled]),
         )
         accuracy = knn_accuracy(*classified)
-        return accuracy, _Features(*classified, accuracy, embedding_spread(embeddings))
+        return accuracy, (classified, accuracy, embedding_spread(embeddings))
 
     def _outcome(
         self, evaluation: Any, record: TrainingRecord, *, final: bool
     ) -> SelfSupervisedOutcome:
-        *classified, accuracy, spread = evaluation
+        classified, accuracy, spread = evaluation
         linear = linear_probe_accuracy(*classified) if final else None
         return SelfSupervisedOutcome(record, accuracy, spread, linear)

@@ -68,16 +68,16 @@ class ViewAugmentation:
         n, device = len(images), images.device
         # Drawn on the CPU, which so knows without waiting whose hue comes when.
         order = torch.rand(n, 4).argsort(dim=1)
-        chosen = torch.rand(n) < self.jittered
+        chosen = torch.rand(n, 1) < self.jittered
+        hues = chosen & (order == _HUE)
         factors = 1.0 + 0.8 * self.colour * (2.0 * torch.rand(n, 4) - 1.0)
-        turns = 0.2 * self.colour * (2.0 * torch.rand(n) - 1.0)
-        for operation in order.T:
-            blended = chosen & (operation != _HUE)
-            factor = torch.where(blended, factors.gather(1, operation[:, None])[:, 0], 1.0)
-            images = _blended(images, operation.to(device), factor.to(device))
-            rows = (chosen & (operation == _HUE)).nonzero()[:, 0]
-            turned = _turned(images[rows.to(device)], turns[rows].to(device))
-            images = images.index_copy(0, rows.to(device), turned)
+        factors = torch.where(chosen & ~hues, factors, 1.0).to(device)
+        turns = (0.2 * self.colour * (2.0 * torch.rand(n) - 1.0)).to(device)
+        operations = order.to(device)
+        for i in range(4):
+            images = _blended(images, operations[:, i], factors[:, i])
+            rows = hues[:, i].nonzero()[:, 0].to(device)
+            images.index_copy_(0, rows, _turned(images[rows], turns[rows]))
         return images
 
 
