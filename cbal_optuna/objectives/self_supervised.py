@@ -68,9 +68,9 @@ class SelfSupervisedOutcome(Outcome):
         if not self.spread.collapsed:
             return {}
         return {
-            "collapsed": "the embeddings of different images are next to the same (effective rank "
-            f"{self.spread.effective_rank:.3f} of at least 1, spread {self.spread.spread:.2g}): "
-            "the loss has taught the features nothing that tells images apart"
+            "collapsed": "the embeddings lie in next to one direction (effective rank "
+            f"{self.spread.effective_rank:.3f}, spread {self.spread.spread:.2g}), so that they do "
+            "not tell images apart; the accuracy is what the features have all the same"
         }
 
 
