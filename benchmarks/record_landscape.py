@@ -6,9 +6,11 @@ was trained, where and when. Running again goes on where it was stopped.
 
     python benchmarks/record_landscape.py digits
     python benchmarks/record_landscape.py cub_negatives --root DIR --weights FILE --jobs 4
+    python benchmarks/record_landscape.py cub_negatives --batch-sizes 16 1024 --root DIR ...
 
 DIR is the folder of CUB-200 or, by class, of Oxford Flowers-102; FILE are weights of
-tf_efficientnet_lite0. ``benchmarks/search.py`` simulates searches on the result.
+tf_efficientnet_lite0. ``benchmarks/search.py`` simulates searches on the result. Batch sizes that
+are not searched go to ``landscapes/batch_size/``, for ``benchmarks/batch_size.py``.
 """
 
 from __future__ import annotations
@@ -19,12 +21,14 @@ from concurrent.futures import as_completed
 from concurrent.futures import ProcessPoolExecutor
 import csv
 from dataclasses import dataclass
+from dataclasses import replace
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 import time
 
 import numpy as np
+from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
 from record import write_record
 from tqdm import tqdm
@@ -37,6 +41,7 @@ from cbal_optuna.objectives import InfeasibleSettingError
 from cbal_optuna.objectives import RetrievalObjective
 from cbal_optuna.objectives import SearchSpace
 from cbal_optuna.training import Augmentation
+from cbal_optuna.training import LEARNING_RATE_RULES
 from cbal_optuna.training import TrainingOptions
 
 
@@ -53,6 +58,7 @@ class Landscape:
     loss: str
     variant: dict[str, str]
     balance: tuple[float, float]
+    batch_sizes: tuple[int, ...] = BATCH_SIZES
 
     @property
     def second(self) -> str:
@@ -63,7 +69,10 @@ class Landscape:
         low, high = self.balance
         fixed = {"learning_rate": 3e-3} if self.dataset == "digits" else {}
         balance = FloatDistribution(low, high, log=True)
-        return SearchSpace(self.loss, balance=balance, **fixed, **self.variant)
+        batch_size = CategoricalDistribution(self.batch_sizes)
+        return SearchSpace(
+            self.loss, balance=balance, batch_size=batch_size, **fixed, **self.variant
+        )
 
     @property
     def settings(self) -> Iterator[dict[str, float]]:
@@ -71,7 +80,7 @@ class Landscape:
         balances = np.geomspace(low, high, N_LEVELS)
         infonce = self.loss == "infonce"
         seconds = np.geomspace(0.01, 1.0, N_LEVELS) if infonce else np.linspace(0.0, 0.8, N_LEVELS)
-        for balance, second, batch_size in product(balances, seconds, BATCH_SIZES):
+        for balance, second, batch_size in product(balances, seconds, self.batch_sizes):
             yield {
                 "balance": float(f"{balance:.6g}"),
                 self.second: float(f"{second:.6g}"),
@@ -111,11 +120,19 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, metavar="FILE")
     parser.add_argument("--samples", type=int, default=20_000, help="default: %(default)s")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings at a time")
+    parser.add_argument("--batch-sizes", type=int, nargs="+", metavar="N", help="others")
+    parser.add_argument("--learning-rate-rule", choices=LEARNING_RATE_RULES, default="none")
     options = parser.parse_args()
-    landscape = RECORDED[options.name]
+    landscape, folder = RECORDED[options.name], LANDSCAPES
+    if options.batch_sizes:
+        landscape = replace(landscape, batch_sizes=tuple(options.batch_sizes))
+        folder = LANDSCAPES / "batch_size"
+    if options.learning_rate_rule != "none":
+        folder = folder / options.learning_rate_rule
+        folder.mkdir(exist_ok=True)
     objective = objective_of(landscape, options)
     objective.prepare()
-    path = LANDSCAPES / f"{options.name}.csv"
+    path = folder / f"{options.name}.csv"
     missing = [row for row in rows(landscape) if row not in recorded(path, list(row))]
     pool = ProcessPoolExecutor(
         options.jobs, get_context("spawn"), _start_worker, (landscape, options)
@@ -128,11 +145,13 @@ def main() -> None:
         for training in tqdm(as_completed(trainings), options.name, len(trainings)):
             writer.writerow(training.result())
             file.flush()
-    write_record(LANDSCAPES / f"{options.name}.json", objective.description)
+    write_record(path.with_suffix(".json"), objective.description)
 
 
 def objective_of(landscape: Landscape, options: argparse.Namespace) -> RetrievalObjective:
-    training = TrainingOptions(samples=options.samples)
+    training = TrainingOptions(
+        samples=options.samples, learning_rate_rule=options.learning_rate_rule
+    )
     if landscape.dataset == "digits":
         return RetrievalObjective(
             Digits(),

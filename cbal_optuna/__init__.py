@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cbal_optuna.losses import SplitInfoNCELoss
     from cbal_optuna.losses import SplitMarginLoss
     from cbal_optuna.losses import SplitTerms
+    from cbal_optuna.objectives import carry_over
     from cbal_optuna.objectives import RetrievalObjective
     from cbal_optuna.objectives import SearchSpace
     from cbal_optuna.objectives import SelfSupervisedObjective
@@ -38,6 +39,7 @@ _MODULES = {
     "SplitTerms": "losses",
     "StopWhenConverged": "convergence",
     "cached_forward": "training",
+    "carry_over": "objectives",
     "summarize": "summary",
 }
 
@@ -54,6 +56,7 @@ __all__ = [
     "StopWhenConverged",
     "__version__",
     "cached_forward",
+    "carry_over",
     "summarize",
 ]
 

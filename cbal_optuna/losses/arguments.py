@@ -51,7 +51,7 @@ def checked_pairing(
     self_start: int | None,
 ) -> Pairing:
     """From the arguments of :meth:`SplitLoss.terms`, and with its errors."""
-    _check_batch("embeddings", embeddings, "labels", labels)
+    check_batch("embeddings", embeddings, "labels", labels)
     if ref_emb is None and ref_labels is None:
         if self_start is not None:
             raise ValueError(
@@ -62,7 +62,7 @@ def checked_pairing(
         missing = "ref_emb" if ref_emb is None else "ref_labels"
         given = "ref_labels" if ref_emb is None else "ref_emb"
         raise ValueError(f"`{missing}` is None, it must be given together with `{given}`.")
-    _check_batch("ref_emb", ref_emb, "ref_labels", ref_labels)
+    check_batch("ref_emb", ref_emb, "ref_labels", ref_labels)
     if ref_emb.shape[1] != embeddings.shape[1]:
         raise ValueError(
             f"`ref_emb` has {ref_emb.shape[1]} dimensions, it must have those of `embeddings`: "
@@ -78,7 +78,8 @@ def checked_pairing(
     return Pairing(labels, ref_labels, self_start)
 
 
-def _check_batch(emb_name: str, embeddings: Tensor, labels_name: str, labels: Tensor) -> None:
+def check_batch(emb_name: str, embeddings: Tensor, labels_name: str, labels: Tensor) -> None:
+    """Raises ValueError if they are not embeddings and their labels."""
     if embeddings.ndim != 2 or len(embeddings) == 0 or not embeddings.is_floating_point():
         raise ValueError(
             f"`{emb_name}` has shape {tuple(embeddings.shape)} and dtype {embeddings.dtype}, it "

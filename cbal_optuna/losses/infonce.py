@@ -49,7 +49,8 @@ class SplitInfoNCELoss(TiledLoss):
     At another balance the weight is on the entropy term alone, and none of these losses has it.
 
     Args:
-        balance: Weight of the entropy term, at least 0; a 0-d tensor has a gradient.
+        balance: Weight of the entropy term, at least 0; a 0-d tensor has a gradient. The default
+            belongs to `denominator="negatives"`: `benchmarks/defaults.py`.
         temperature: tau, above 0; a 0-d tensor has a gradient. Below 0.01 all is computed in
             float64, because the rounding of similarities is divided by tau; not with a tensor on
             a GPU, whose value would have to be waited for.
@@ -74,7 +75,7 @@ class SplitInfoNCELoss(TiledLoss):
 
     def __init__(
         self,
-        balance: float | Tensor = 1.0,
+        balance: float | Tensor = 3.0,
         temperature: float | Tensor = 0.1,
         denominator: Literal["negatives", "all"] = "negatives",
         *,
@@ -115,31 +116,30 @@ class SplitInfoNCELoss(TiledLoss):
         by_anchors = torch.empty_like(anchors)
         with_references = with_references or layout.own_batch
         by_references = torch.zeros_like(references) if with_references else None
-        log_sums = anchors.new_empty(len(anchors))
+        sizes, empty = self._sizes(layout)
+        log_means = anchors.new_empty(len(anchors))
         blocks = layout.blocks()
         buffer = layout.buffer(blocks)
         for block in blocks:
             logits = layout.products(block, scaled, buffer)
             self._leave_out(layout, block, logits, -math.inf)
-            # Of an anchor without a denominator, the largest logit is -inf.
-            largest = logits.amax(dim=1).clamp_min_(torch.finfo(logits.dtype).min)
+            largest = logits.amax(dim=1).masked_fill_(empty[block.rows], 0.0)
             weights = logits.sub_(largest[:, None]).exp_()
-            sums = weights.sum(dim=1)
-            log_sums[block.rows] = largest + sums.log()
-            shares = _reciprocals(sums)[:, None]
-            by_anchors[block.rows] = (weights @ references).mul_(shares)
+            sums = weights.sum(dim=1).masked_fill_(empty[block.rows], 1.0)
+            log_means[block.rows] = largest + (sums / sizes[block.rows]).log_()
+            by_anchors[block.rows] = (weights @ references).div_(sums[:, None])
             if by_references is not None:
-                by_references.addmm_(weights.T, anchors[block.rows] * shares)
-        weighted = torch.linalg.vecdot(by_anchors, anchors).sum()
+                by_references.addmm_(weights.T, anchors[block.rows] / sums[:, None])
         if layout.own_batch and by_references is not None:
             by_anchors, by_references = by_anchors.add_(by_references), None
-        return self._term(layout, log_sums, weighted, by_anchors, by_references)
+        return self._term(layout, log_means, empty, by_anchors, by_references)
 
     def _sums_of_symmetric(self, layout: Layout) -> TermSums:
         """With each similarity computed once for both of its anchors, and again for the gradient
         unless all fit into a block. The logits are so small that none has to be subtracted."""
         anchors = layout.anchors.directions
         scaled = anchors / self.temperature
+        sizes, empty = self._sizes(layout)
         blocks = layout.blocks(upper=True)
         buffer = layout.buffer(blocks)
 
@@ -150,8 +150,8 @@ class SplitInfoNCELoss(TiledLoss):
 
         if len(blocks) == 1:
             weights = weights_of(blocks[0])
-            sums = weights.sum(dim=1)
-            shares = _reciprocals(sums)
+            sums = weights.sum(dim=1).masked_fill_(empty, 1.0)
+            shares = sums.reciprocal()
             by_anchors = weights.mul_(shares[:, None] + shares) @ anchors
         else:
             sums = anchors.new_zeros(len(anchors))
@@ -160,7 +160,7 @@ class SplitInfoNCELoss(TiledLoss):
                 weights = weights_of(block)
                 sums[block.rows] += weights.sum(dim=1)
                 sums[block.rows.stop :] += weights[:, block.n_rows :].sum(dim=0)
-            shares = _reciprocals(sums)
+            shares = sums.masked_fill_(empty, 1.0).reciprocal()
             second_buffer = torch.empty_like(buffer)
             for block in blocks:
                 weights = weights_of(block)
@@ -169,35 +169,32 @@ class SplitInfoNCELoss(TiledLoss):
                 by_anchors[block.rows].addmm_(weights, anchors[block.column :])
                 below = by_anchors[block.rows.stop :]
                 below.addmm_(weights[:, block.n_rows :].T, anchors[block.rows])
-        weighted = 0.5 * torch.linalg.vecdot(by_anchors, anchors).sum()
-        return self._term(layout, sums.log(), weighted, by_anchors, None)
+        return self._term(layout, (sums / sizes).log_(), empty, by_anchors, None)
 
     def _term(
         self,
         layout: Layout,
-        log_sums: Tensor,
-        weighted: Tensor,
+        log_means: Tensor,
+        empty: Tensor,
         by_anchors: Tensor,
         by_references: Tensor | None,
     ) -> TermSums:
-        """From each anchor's logsumexp, and the sum over all pairs of similarities by their
-        weights in the softmax."""
-        sizes = self._sizes(layout)
-        empty = sizes == 0
-        total = (log_sums - sizes.to(log_sums.dtype).log()).masked_fill_(empty, 0.0).sum()
-        return TermSums(
-            self.temperature * total,
-            len(sizes) - empty.sum(),
-            by_anchors,
-            by_references,
-            total - weighted / self.temperature,
-        )
+        """From each anchor's log-mean-exp, which has to be zero where the denominator is empty."""
+        total, by_temperature = log_means.sum(), None
+        if isinstance(self.temperature, Tensor):
+            # All similarities by their weights in the softmax; in a batch of its own twice.
+            weighted = torch.linalg.vecdot(by_anchors, layout.anchors.directions).sum()
+            weighted = 0.5 * weighted if layout.own_batch else weighted
+            by_temperature = total - weighted / self.temperature
+        count = (~empty).sum()
+        return TermSums(self.temperature * total, count, by_anchors, by_references, by_temperature)
 
-    def _sizes(self, layout: Layout) -> Tensor:
-        """|D(i)|, (n,)."""
-        if self.denominator == "negatives":
-            return layout.n_negatives
-        return layout.n_negatives + layout.n_positives
+    def _sizes(self, layout: Layout) -> tuple[Tensor, Tensor]:
+        """|D(i)|, or 1 where it is 0, and where that is; both (n,)."""
+        sizes = layout.n_negatives
+        if self.denominator == "all":
+            sizes = sizes + layout.n_positives
+        return sizes.clamp_min(1), sizes == 0
 
     def _leave_out(self, layout: Layout, block: Block, values: Tensor, value: float) -> None:
         """Overwrite, in a block, what is not in the denominators."""
@@ -218,8 +215,3 @@ class SplitInfoNCELoss(TiledLoss):
             f"{super().extra_repr()}, temperature={shown(self.temperature)}, "
             f"denominator={self.denominator!r}"
         )
-
-
-def _reciprocals(sums: Tensor) -> Tensor:
-    """Zero where there is nothing to share."""
-    return sums.reciprocal().masked_fill_(sums == 0, 0.0)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cbal_optuna.losses.arguments import check_batch
 from cbal_optuna.losses.split import SplitLoss
 from cbal_optuna.losses.split import SplitTerms
 from cbal_optuna.losses.tiled import TiledLoss
@@ -43,7 +44,7 @@ class CrossBatchMemory(torch.nn.Module):
         >>> loss
         CrossBatchMemory(
           3 of 4 stored, warm_up=0
-          (loss): SplitInfoNCELoss(balance=1.0, temperature=0.1, denominator='negatives')
+          (loss): SplitInfoNCELoss(balance=3.0, temperature=0.1, denominator='negatives')
         )
     """
 
@@ -94,7 +95,8 @@ class CrossBatchMemory(torch.nn.Module):
         Raises:
             ValueError: As `SplitLoss.terms` does.
         """
-        if embeddings.ndim == 2 and embeddings.shape[1] != self.embeddings.shape[1]:
+        check_batch("embeddings", embeddings, "labels", labels)
+        if embeddings.shape[1] != self.embeddings.shape[1]:
             raise ValueError(
                 f"`embeddings` have {embeddings.shape[1]} dimensions, they must have those of the "
                 f"memory: {self.embeddings.shape[1]}."

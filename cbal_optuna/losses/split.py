@@ -110,9 +110,9 @@ class SplitLoss(torch.nn.Module, ABC):
                 negatives), as miners return them. A pair counts once, however often it is listed.
             ref_emb: The references, (m, d) with m >= 1; the batch itself by default.
             ref_labels: Their classes, (m,) integers.
-            self_start: Anchor i is reference `self_start + i`, and neither its own positive nor
-                negative. By default no anchor is, or, if `ref_labels` is the very tensor `labels`,
-                anchor i is reference i.
+            self_start: Anchor i is reference `self_start + i`, of the same class, and neither its
+                own positive nor negative. By default no anchor is, or, if `ref_labels` is the very
+                tensor `labels`, anchor i is reference i.
 
         Raises:
             ValueError: If a shape or dtype is not as said, `ref_emb` and `ref_labels` do not come

@@ -10,6 +10,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import distributed
@@ -60,7 +61,7 @@ class TiledLoss(SplitLoss):
         balance: As in `SplitLoss`.
         gather: Whether the batch is that of all ranks of `torch.distributed`, of which each rank
             has an equal share: values are those of the whole batch, gradients are right after
-            DistributedDataParallel has averaged them.
+            DistributedDataParallel has averaged them. Either all ranks go backward, or none.
     """
 
     def __init__(self, balance: float | Tensor = 1.0, *, gather: bool = False) -> None:
@@ -98,6 +99,8 @@ class TiledLoss(SplitLoss):
         self, embeddings: Tensor, ref_emb: Tensor | None, pairing: Pairing
     ) -> SplitTerms:
         if self.gather and is_distributed():
+            # Gradients in half precision are then rounded once, when all ranks' are added.
+            embeddings = embeddings.to(term_dtype(embeddings, None))
             ref_emb, pairing = gathered(embeddings, pairing.labels)
         parameter = self.parameter if isinstance(self.parameter, Tensor) else None
         return SplitTerms(*_TiledTerms.apply(self, pairing, embeddings, ref_emb, parameter))
@@ -135,45 +138,57 @@ class _TiledTerms(torch.autograd.Function):
         ]
         if pairing.over_ranks:
             terms = [_over_ranks(term) for term in terms]
-        ctx.loss, ctx.pairing, ctx.layout, ctx.terms = loss, pairing, layout, terms
-        ctx.save_for_backward(embeddings, ref_emb, parameter)
-        positive, entropy = (term.total / term.count.clamp_min(1) for term in terms)
+        counts = [term.count.clamp_min(1) for term in terms]
+        sides = [*_Side.of(layout.anchors, layout.order, [t.by_anchors for t in terms])]
+        if with_references:
+            by_references = [t.by_references for t in terms]
+            sides += _Side.of(layout.references, layout.ref_order, by_references)
+        ctx.loss, ctx.pairing = loss, pairing
+        # Attributes of `ctx` would outlive the backward pass, and could be changed before it.
+        inputs = embeddings, ref_emb, parameter, pairing.labels, pairing.ref_labels
+        ctx.save_for_backward(*inputs, *counts, terms[1].by_parameter, *sides)
+        positive, entropy = (term.total / count for term, count in zip(terms, counts))
         dtype = term_dtype(embeddings, ref_emb)
         return positive.to(dtype), entropy.to(dtype)
 
     @staticmethod
     def backward(ctx: Any, *by_terms: Tensor) -> tuple[Tensor | None, ...]:
-        embeddings, ref_emb, parameter = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            inputs = embeddings, ref_emb, parameter
-            return None, None, *_twice_differentiable(ctx, by_terms, inputs)
-        scales = [by / term.count.clamp_min(1) for by, term in zip(by_terms, ctx.terms)]
-        layout = ctx.layout
+        with torch.autocast(by_terms[0].device.type, enabled=False):
+            if torch.is_grad_enabled():
+                return None, None, *_twice_differentiable(ctx, by_terms)
+            return None, None, *_once_differentiable(ctx, by_terms)
 
-        def weighted(gradients: list[Tensor]) -> Tensor:
-            (positive, entropy), (a, b) = gradients, scales
-            return (positive * a).addcmul_(entropy, b)
 
-        by_embeddings = by_ref_emb = by_parameter = None
-        if ctx.needs_input_grad[2]:
-            by_anchors = layout.anchors.gradient(weighted([t.by_anchors for t in ctx.terms]))
-            by_anchors = by_anchors.to(embeddings.dtype)
-            by_embeddings = torch.empty_like(by_anchors).index_copy_(0, layout.order, by_anchors)
-        if ctx.needs_input_grad[3]:
-            by_references = weighted([t.by_references for t in ctx.terms])
-            by_references = layout.references.gradient(by_references).to(ref_emb.dtype)
-            by_ref_emb = torch.empty_like(by_references)
-            by_ref_emb.index_copy_(0, layout.ref_order, by_references)
-        if ctx.needs_input_grad[4]:
-            by_parameter = (ctx.terms[1].by_parameter * scales[1]).to(parameter.dtype)
-        return None, None, by_embeddings, by_ref_emb, by_parameter
+class _Side(NamedTuple):
+    """What the gradient with respect to the anchors, or to the references, is made from.
+
+    Attributes:
+        directions, lengths: As in `UnitVectors`, in the order of their classes.
+        order: That order.
+        by_positive, by_entropy: The gradients of the terms' totals with respect to the directions.
+    """
+
+    directions: Tensor
+    lengths: Tensor
+    order: Tensor
+    by_positive: Tensor
+    by_entropy: Tensor
+
+    @classmethod
+    def of(cls, vectors: UnitVectors, order: Tensor, by_terms: Sequence[Any]) -> _Side:
+        return cls(vectors.directions, vectors.lengths, order, *by_terms)
+
+    def gradient(self, a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
+        """That of a * the positive total + b * the entropy total, in the embeddings' order."""
+        by_directions = (self.by_positive * a).addcmul_(self.by_entropy, b)
+        gradient = UnitVectors(self.directions, self.lengths).gradient(by_directions).to(dtype)
+        return torch.empty_like(gradient).index_copy_(0, self.order, gradient)
 
 
 def _positive_sums(layout: Layout, with_references: bool) -> TermSums:
     """The positive term by sums over classes, in O(n d)."""
     anchors, sizes = layout.anchors.directions, layout.n_positives
-    none = sizes == 0
-    weights = (-1.0 / sizes.to(anchors.dtype)).masked_fill_(none, 0.0)[:, None]
+    weights = (-1.0 / sizes.to(anchors.dtype)).masked_fill_(sizes == 0, 0.0)[:, None]
     by_anchors = layout.sums_of_positives().mul_(weights)
     total = torch.linalg.vecdot(by_anchors, anchors).sum()
     by_references = None
@@ -181,7 +196,7 @@ def _positive_sums(layout: Layout, with_references: bool) -> TermSums:
         by_anchors.mul_(2.0)
     elif with_references:
         by_references = layout.sums_over_anchors(anchors * weights)
-    return TermSums(total, len(sizes) - none.sum(), by_anchors, by_references)
+    return TermSums(total, sizes.count_nonzero(), by_anchors, by_references)
 
 
 def _over_ranks(term: TermSums) -> TermSums:
@@ -194,20 +209,37 @@ def _over_ranks(term: TermSums) -> TermSums:
     return TermSums(total, count, term.by_anchors * n_ranks, by_references, by_parameter)
 
 
-def _twice_differentiable(
-    ctx: Any, by_terms: tuple[Tensor, ...], inputs: tuple[Tensor, Tensor | None, Tensor | None]
-) -> list[Tensor | None]:
+def _once_differentiable(ctx: Any, by_terms: tuple[Tensor, ...]) -> list[Tensor | None]:
+    """The gradients, from those that were made with the values."""
+    # Once, because checkpointing computes them anew each time.
+    saved = ctx.saved_tensors
+    embeddings, ref_emb, parameter, _, _, *counts, by_parameter = saved[:8]
+    of_anchors, of_references = saved[8:13], saved[13:]
+    a, b = (by / count for by, count in zip(by_terms, counts))
+    needed = ctx.needs_input_grad[2:]
+    return [
+        _Side(*of_anchors).gradient(a, b, embeddings.dtype) if needed[0] else None,
+        _Side(*of_references).gradient(a, b, ref_emb.dtype) if needed[1] else None,
+        (by_parameter * b).to(parameter.dtype) if needed[2] else None,
+    ]
+
+
+def _twice_differentiable(ctx: Any, by_terms: tuple[Tensor, ...]) -> list[Tensor | None]:
     """The gradients as functions that can be differentiated again, from all similarities."""
     if ctx.pairing.over_ranks:
         raise RuntimeError("Second derivatives cannot be had with `gather=True`.")
-    embeddings, ref_emb, _ = inputs
+    embeddings, ref_emb, parameter = ctx.saved_tensors[:3]
     n_pairs = len(embeddings) * len(embeddings if ref_emb is None else ref_emb)
     if n_pairs > _MAX_PAIRS_TWICE:
         raise RuntimeError(
             f"Second derivatives of a loss of {n_pairs} pairs of samples have been asked for, "
             f"they can be had of {_MAX_PAIRS_TWICE} at most."
         )
+    # Views, because references that are made from the embeddings would pass their gradient on.
+    embeddings = embeddings.view_as(embeddings)
+    ref_emb = None if ref_emb is None else ref_emb.view_as(ref_emb)
     terms = ctx.loss.plain_terms(embeddings, ref_emb, ctx.pairing)
+    inputs = embeddings, ref_emb, parameter
     asked = [x for x, needed in zip(inputs, ctx.needs_input_grad[2:]) if needed and x is not None]
     found = iter(torch.autograd.grad(terms, asked, by_terms, create_graph=True, allow_unused=True))
     return [next(found) if needed else None for needed in ctx.needs_input_grad[2:]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cbal_optuna.objectives.carrying import carry_over
 from cbal_optuna.objectives.objective import InfeasibleSettingError
 from cbal_optuna.objectives.objective import Objective
 from cbal_optuna.objectives.objective import Outcome
@@ -33,4 +34,5 @@ __all__ = [
     "Setting",
     "TEST",
     "VALIDATION",
+    "carry_over",
 ]

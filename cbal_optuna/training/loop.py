@@ -266,4 +266,4 @@ def _gradient_ratio(loss: SplitLoss, embeddings: Tensor, labels: Tensor) -> floa
     (positive,) = torch.autograd.grad(terms.positive, embeddings, retain_graph=True)
     (entropy,) = torch.autograd.grad(terms.entropy, embeddings)
     norm = positive.norm().item()
-    return loss.balance * entropy.norm().item() / norm if norm else math.inf
+    return float(loss.balance) * entropy.norm().item() / norm if norm else math.inf

@@ -53,6 +53,7 @@ def run_rank(store: str, n_ranks: int, rank: int) -> None:
     )
     steps_equal_those_of_one_process(rank, n_ranks)
     float32_gradients_equal_those_of_one_process(rank, n_ranks)
+    half_precision_gradients_are_rounded_once(rank, n_ranks)
     uneven_batches_are_refused_everywhere(rank)
     second_derivatives_are_refused()
     distributed.destroy_process_group()
@@ -90,6 +91,21 @@ def float32_gradients_equal_those_of_one_process(rank: int, n_ranks: int) -> Non
         kind(**arguments, gather=True)(own, labels[share]).backward()
         assert own.grad is not None and whole.grad is not None
         torch.testing.assert_close(own.grad / n_ranks, whole.grad[share], rtol=1e-5, atol=1e-6)
+
+
+def half_precision_gradients_are_rounded_once(rank: int, n_ranks: int) -> None:
+    for kind, arguments in SETTINGS:
+        images, labels = inputs()
+        images = images.to(torch.bfloat16)
+        whole = images.double().requires_grad_()
+        kind(**arguments)(whole, labels).backward()
+        share = slice(rank * N // n_ranks, (rank + 1) * N // n_ranks)
+        own = images[share].clone().requires_grad_()
+        kind(**arguments, gather=True)(own, labels[share]).backward()
+        assert own.grad is not None and whole.grad is not None
+        expected = whole.grad[share].to(torch.bfloat16)
+        eps = torch.finfo(torch.bfloat16).eps
+        torch.testing.assert_close(own.grad / n_ranks, expected, rtol=eps, atol=1e-6)
 
 
 def uneven_batches_are_refused_everywhere(rank: int) -> None:

@@ -123,6 +123,20 @@ def test_embeddings_of_another_dimension_are_refused() -> None:
         remembering(batch(0), LABELS)
 
 
+@pytest.mark.parametrize(
+    ("embeddings", "labels", "name"),
+    [(batch(0)[0], LABELS, "embeddings"), (batch(0), LABELS[:, None], "labels")],
+    ids=["one row", "column of labels"],
+)
+def test_other_shapes_are_refused_by_a_filled_memory(
+    embeddings: Tensor, labels: Tensor, name: str
+) -> None:
+    remembering = CrossBatchMemory(SplitInfoNCELoss(), 3)
+    remembering(batch(0), LABELS)
+    with pytest.raises(ValueError, match=f"`{name}` has shape"):
+        remembering(embeddings, labels)
+
+
 def test_example_runs() -> None:
     results = doctest.testmod(memory)
     assert results.attempted > 0 and results.failed == 0

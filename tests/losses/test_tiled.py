@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import gc
 from typing import Any
 
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from cbal_optuna.losses import layout
 from cbal_optuna.losses import SplitInfoNCELoss
@@ -141,6 +143,26 @@ def test_half_precision_gradients_are_rounded_once(make: Make, dtype: torch.dtyp
         torch.testing.assert_close(a, b.to(dtype), rtol=2 * torch.finfo(dtype).eps, atol=1e-6)
 
 
+@every_loss
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_autocast_does_not_reach_the_backward_pass(make: Make, create_graph: bool) -> None:
+    labels, leaf = torch.arange(24) % 5, randn(24, 8).float().requires_grad_()
+    loss = make()(leaf, labels)
+    (expected,) = torch.autograd.grad(loss, leaf, retain_graph=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        (found,) = torch.autograd.grad(loss, leaf, create_graph=create_graph)
+    torch.testing.assert_close(found, expected)
+
+
+@every_loss
+def test_a_loss_that_is_kept_keeps_no_gradients_after_the_backward_pass(make: Make) -> None:
+    leaf = randn(11, 7).requires_grad_()
+    loss = make()(leaf, torch.arange(11) % 4)
+    loss.backward()
+    held = [x for x in gc.get_objects() if type(x) is Tensor and x.shape == (11, 7)]
+    assert all(x is leaf or x is leaf.grad for x in held)
+
+
 @with_blocks
 @pytest.mark.parametrize("denominator", ["negatives", "all"])
 @pytest.mark.parametrize("temperature", [0.004, 0.02, 0.3])
@@ -190,6 +212,22 @@ def test_second_derivatives_are_right(make: Make) -> None:
     assert torch.autograd.gradgradcheck(value, inputs)
 
 
+@every_loss
+@pytest.mark.parametrize(
+    "references", [lambda e: e, lambda e: torch.cat([e, e.detach()])], ids=["itself", "memory"]
+)
+def test_gradients_by_references_made_from_the_embeddings_are_counted_once(
+    make: Make, references: Callable[[Tensor], Tensor]
+) -> None:
+    labels, leaf = torch.tensor([0, 1, 0, 2, 1]), randn(5, 3).requires_grad_()
+    ref_emb = references(leaf)
+    ref_labels = labels.repeat(len(ref_emb) // 5)
+    loss = make()(leaf, labels, ref_emb=ref_emb, ref_labels=ref_labels, self_start=0)
+    (once,) = torch.autograd.grad(loss, leaf, retain_graph=True)
+    (twice,) = torch.autograd.grad(loss, leaf, create_graph=True)
+    torch.testing.assert_close(twice, once)
+
+
 def test_second_derivatives_by_the_temperature_are_right() -> None:
     def value(embeddings: Tensor, tau: Tensor) -> Tensor:
         return SplitInfoNCELoss(1.0, tau)(embeddings, torch.arange(6) % 3)
@@ -220,6 +258,15 @@ def test_a_compiled_step_equals_the_step(make: Make) -> None:
     expected = torch.autograd.grad(step(randn(12, 5)), encoder.weight)
     found = torch.autograd.grad(compiled(randn(12, 5)), encoder.weight)
     torch.testing.assert_close(found, expected)
+
+
+@every_loss
+def test_a_checkpointed_loss_has_the_same_gradient(make: Make) -> None:
+    labels, loss = torch.arange(12) % 4, make()
+    leaves = [randn(12, 3).requires_grad_() for _ in range(2)]
+    loss(leaves[0], labels).backward()
+    checkpoint(loss, leaves[1], labels, use_reentrant=False).backward()
+    assert torch.equal(leaves[0].grad, leaves[1].grad)
 
 
 def test_no_tensor_is_larger_than_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
