@@ -28,9 +28,9 @@ from record import write_record
 from tables import rst_table
 
 from cbal_optuna import summarize
+from cbal_optuna.objectives import RetrievalObjective
 from cbal_optuna.report import search_path
 from cbal_optuna.retraining import Interval
-from cbal_optuna.retraining import METRICS
 from cbal_optuna.retraining import SettingComparison
 
 
@@ -109,7 +109,10 @@ def fresh_seeds(
 
     def values(params: dict[str, Any]) -> dict[str, np.ndarray]:
         own = [t.user_attrs for t in trials if t.params == params]
-        return {m: np.array([attributes[m] for attributes in own]) for m in METRICS}
+        return {
+            m: np.array([attributes[m] for attributes in own])
+            for m in RetrievalObjective.measures(classes)
+        }
 
     compared = SettingComparison(classes, seeds, values(usual), values(best))
     return {
@@ -121,7 +124,7 @@ def fresh_seeds(
                 "best": rounded(compared.mean("best", metric)),
                 "difference": rounded(compared.difference(metric)),
             }
-            for metric in METRICS
+            for metric in compared.usual
         },
     }
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from cbal_optuna.objectives import carry_over
     from cbal_optuna.objectives import RetrievalObjective
     from cbal_optuna.objectives import SearchSpace
+    from cbal_optuna.objectives import SelfSupervisedObjective
+    from cbal_optuna.objectives import SelfSupervisedSpace
     from cbal_optuna.sampler import CoordinateDescentSampler
     from cbal_optuna.summary import summarize
     from cbal_optuna.training import cached_forward
@@ -30,6 +32,8 @@ _MODULES = {
     "CrossBatchMemory": "losses",
     "RetrievalObjective": "objectives",
     "SearchSpace": "objectives",
+    "SelfSupervisedObjective": "objectives",
+    "SelfSupervisedSpace": "objectives",
     "SplitInfoNCELoss": "losses",
     "SplitMarginLoss": "losses",
     "SplitTerms": "losses",
@@ -44,6 +48,8 @@ __all__ = [
     "CrossBatchMemory",
     "RetrievalObjective",
     "SearchSpace",
+    "SelfSupervisedObjective",
+    "SelfSupervisedSpace",
     "SplitInfoNCELoss",
     "SplitMarginLoss",
     "SplitTerms",

@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 import os
 from pathlib import Path
 import sys
 from typing import Any
+from typing import ClassVar
 from typing import NoReturn
 from typing import TypeVar
 import warnings
@@ -27,15 +29,19 @@ from cbal_optuna.data import default_cache_directory
 from cbal_optuna.data import LabelledImages
 from cbal_optuna.interruption import Interrupted
 from cbal_optuna.interruption import Interruption
-from cbal_optuna.objectives import BATCH_SIZES
 from cbal_optuna.objectives import InfeasibleSettingError
 from cbal_optuna.objectives import LOSSES
+from cbal_optuna.objectives import Objective
+from cbal_optuna.objectives import Outcome
 from cbal_optuna.objectives import RetrievalObjective
 from cbal_optuna.objectives import SearchSpace
+from cbal_optuna.objectives import SelfSupervisedObjective
+from cbal_optuna.objectives import SelfSupervisedSpace
 from cbal_optuna.objectives import Setting
+from cbal_optuna.objectives import TEST
+from cbal_optuna.objectives import VALIDATION
 from cbal_optuna.report import result_text
 from cbal_optuna.report import write_report
-from cbal_optuna.retraining import CLASSES
 from cbal_optuna.retraining import compare_settings
 from cbal_optuna.retraining import SettingComparison
 from cbal_optuna.storage import check_storage
@@ -53,7 +59,9 @@ from cbal_optuna.training import AUTO
 from cbal_optuna.training import BATCH_NORM_MODES
 from cbal_optuna.training import LEARNING_RATE_RULES
 from cbal_optuna.training import PRETRAINED
+from cbal_optuna.training import RANDOM
 from cbal_optuna.training import TrainingOptions
+from cbal_optuna.training import ViewAugmentation
 from cbal_optuna.training import WHOLE
 
 
@@ -65,7 +73,7 @@ Number = TypeVar("Number", int, float)
 
 @dataclass(frozen=True)
 class StudyScript:
-    """What a script in ``studies/`` says about its data set.
+    """What a script in ``studies/`` says about its data set; its objective is retrieval.
 
     Args:
         name:
@@ -79,16 +87,69 @@ class StudyScript:
         defaults:
             Of options, by name, where they differ from those of the other scripts.
         augmentation, test_share:
-            As for :class:`~cbal_optuna.objectives.RetrievalObjective`.
+            As for the objective.
     """
+
+    objective: ClassVar[type[RetrievalObjective] | type[SelfSupervisedObjective]] = (
+        RetrievalObjective
+    )
+    space: ClassVar[type[SearchSpace]] = SearchSpace
 
     name: str
     description: str
     dataset: Callable[[argparse.Namespace], LabelledImages]
     add_arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    augmentation: Augmentation = field(default_factory=Augmentation)
+    augmentation: Augmentation | ViewAugmentation | None = None
     test_share: float | None = None
+
+    def add_own_options(self, model: Group, training: Group) -> None:
+        """Those that other objectives do not have."""
+        model.add_argument(
+            "--head-only",
+            action="store_true",
+            help="freeze the backbone: extract its features once, train the linear head alone",
+        )
+        training.add_argument(
+            "--images-per-class",
+            type=_positive,
+            default=4,
+            metavar="M",
+            help="images of a class that come into a batch together (default: %(default)s)",
+        )
+
+    def own_arguments(
+        self, options: argparse.Namespace, training: TrainingOptions
+    ) -> dict[str, Any]:
+        """Arguments of the objective that others do not have."""
+        return {
+            "head_only": options.head_only,
+            "training": replace(training, images_per_class=options.images_per_class),
+        }
+
+
+@dataclass(frozen=True)
+class SelfSupervisedScript(StudyScript):
+    """The same for self-supervised learning, from random weights unless others are asked for."""
+
+    objective = SelfSupervisedObjective
+    space = SelfSupervisedSpace
+
+    def add_own_options(self, model: Group, training: Group) -> None:
+        model.add_argument(
+            "--small-stem",
+            action=argparse.BooleanOptionalAction,
+            default=False,
+            help="a first convolution that keeps the resolution, for images of 32 to 64 pixels",
+        )
+        model.set_defaults(backbone="resnet18", weights=RANDOM)
+        training.set_defaults(samples=1_000_000)
+
+    def own_arguments(
+        self, options: argparse.Namespace, training: TrainingOptions
+    ) -> dict[str, Any]:
+        # An evaluation embeds all training images.
+        return {"small_stem": options.small_stem, "training": replace(training, n_evaluations=2)}
 
 
 def main(script: StudyScript, arguments: Sequence[str] | None = None) -> NoReturn:
@@ -148,9 +209,9 @@ def _warning_without_code(
 
 def _objective(
     script: StudyScript, options: argparse.Namespace, interruption: Interruption
-) -> RetrievalObjective:
+) -> Objective[Outcome]:
     batch_sizes = sorted(set(options.batch_sizes))
-    space = SearchSpace(
+    space = script.space(
         options.loss,
         learning_rate=options.learning_rate,
         weight_decay=options.weight_decay,
@@ -158,30 +219,29 @@ def _objective(
         if len(batch_sizes) > 1
         else batch_sizes[0],
     )
-    return RetrievalObjective(
+    training = TrainingOptions(
+        samples=options.samples,
+        learning_rate_rule=options.learning_rate_rule,
+        micro_batch=options.micro_batch,
+        batch_norm=options.batch_norm,
+    )
+    own: dict[str, Any] = {"augmentation": script.augmentation, "test_share": script.test_share}
+    return script.objective(
         script.dataset(options),
         backbone=options.backbone,
         weights=options.weights,
-        head_only=options.head_only,
         image_size=options.image_size,
         embedding_dim=options.embedding_dim,
         loss=options.loss,
         space=space,
-        training=TrainingOptions(
-            samples=options.samples,
-            images_per_class=options.images_per_class,
-            learning_rate_rule=options.learning_rate_rule,
-            micro_batch=options.micro_batch,
-            batch_norm=options.batch_norm,
-        ),
-        augmentation=script.augmentation,
         repeats=options.repeats,
         folds=options.folds,
-        test_share=script.test_share,
         device=options.device,
         seed=options.seed,
         cache_directory=options.cache_dir,
         on_step=interruption.check,
+        **script.own_arguments(options, training),
+        **{name: value for name, value in own.items() if value is not None},
     )
 
 
@@ -208,7 +268,7 @@ def _check_places(options: argparse.Namespace) -> bool:
     return check_storage(options.storage)
 
 
-def _check_studies(options: argparse.Namespace, objective: RetrievalObjective) -> None:
+def _check_studies(options: argparse.Namespace, objective: Objective[Outcome]) -> None:
     """See that the studies of these names, if there are, are of this objective.
 
     Raises:
@@ -216,7 +276,7 @@ def _check_studies(options: argparse.Namespace, objective: RetrievalObjective) -
     """
     storage = open_storage(options.storage)
     existing = optuna.get_all_study_names(storage)
-    for fresh_seeds in ("", *CLASSES):
+    for fresh_seeds in ("", VALIDATION, TEST):
         name = ".".join(filter(None, (options.study_name, fresh_seeds)))
         if name in existing:
             check_study(
@@ -226,7 +286,7 @@ def _check_studies(options: argparse.Namespace, objective: RetrievalObjective) -
 
 def _run(
     options: argparse.Namespace,
-    objective: RetrievalObjective,
+    objective: Objective[Outcome],
     storage: RDBStorage,
     interruption: Interruption,
 ) -> int:
@@ -265,19 +325,19 @@ def _best_params(study: optuna.Study) -> Setting:
 
 def _comparisons(
     options: argparse.Namespace,
-    objective: RetrievalObjective,
+    objective: Objective[Outcome],
     study: optuna.Study,
     storage: RDBStorage,
 ) -> Iterator[SettingComparison]:
     usual, best = objective.space.searched(objective.space.usual), _best_params(study)
-    wanted = {"validation": options.confirm, "test": FINAL_SEEDS if options.final else 0}
+    wanted = {VALIDATION: options.confirm, TEST: FINAL_SEEDS if options.final else 0}
     if best == usual:
         # Its test result is still asked for.
-        del wanted["validation"]
-    for classes, n_seeds in wanted.items():
+        del wanted[VALIDATION]
+    for part, n_seeds in wanted.items():
         if n_seeds and best:
             yield compare_settings(
-                objective, storage, study.study_name, usual, best, classes=classes, n_seeds=n_seeds
+                objective, storage, study.study_name, usual, best, part=part, n_seeds=n_seeds
             )
 
 
@@ -295,15 +355,19 @@ def _parser(script: StudyScript) -> argparse.ArgumentParser:
         epilog="Running the same command again resumes the study, or shows its result.",
     )
     script.add_arguments(parser)
-    _add_search_options(parser.add_argument_group("search"))
-    _add_result_options(parser.add_argument_group("results"), script.name)
-    _add_model_options(parser.add_argument_group("model"))
-    _add_training_options(parser.add_argument_group("training"))
+    _add_search_options(parser.add_argument_group("search"), script.space().batch_sizes)
+    _add_result_options(
+        parser.add_argument_group("results"), script.name, script.objective.held_out
+    )
+    model, training = (parser.add_argument_group(name) for name in ("model", "training"))
+    _add_model_options(model)
+    _add_training_options(training)
+    script.add_own_options(model, training)
     parser.set_defaults(**script.defaults)
     return parser
 
 
-def _add_search_options(group: Group) -> None:
+def _add_search_options(group: Group, batch_sizes: Sequence[int]) -> None:
     group.add_argument(
         "--n-trials",
         type=_positive,
@@ -330,9 +394,9 @@ def _add_search_options(group: Group) -> None:
         "--batch-sizes",
         type=_positive,
         nargs="+",
-        default=BATCH_SIZES,
+        default=batch_sizes,
         metavar="N",
-        help=f"batch sizes to choose from (default: {_listed(BATCH_SIZES)})",
+        help=f"batch sizes to choose from (default: {_listed(batch_sizes)})",
     )
     group.add_argument(
         "--seed",
@@ -343,7 +407,7 @@ def _add_search_options(group: Group) -> None:
     )
 
 
-def _add_result_options(group: Group, name: str) -> None:
+def _add_result_options(group: Group, name: str, held_out: str) -> None:
     group.add_argument(
         "--storage",
         default=f"sqlite:///{name}.db",
@@ -370,8 +434,8 @@ def _add_result_options(group: Group, name: str) -> None:
     group.add_argument(
         "--final",
         action="store_true",
-        help=f"train both on all training and validation classes with {FINAL_SEEDS} fresh seeds "
-        "and evaluate them on the test classes",
+        help=f"train both on all training and validation {held_out} with {FINAL_SEEDS} fresh "
+        f"seeds and evaluate them on the test {held_out}",
     )
 
 
@@ -388,11 +452,6 @@ def _add_model_options(group: Group) -> None:
         metavar="FILE",
         help="safetensors file or checkpoint of tensors; 'pretrained' for timm's own; 'random' "
         "(default: %(default)s)",
-    )
-    group.add_argument(
-        "--head-only",
-        action="store_true",
-        help="freeze the backbone: extract its features once, train the linear head alone",
     )
     group.add_argument(
         "--image-size",
@@ -435,14 +494,7 @@ def _add_training_options(group: Group) -> None:
         type=_positive,
         default=1,
         metavar="K",
-        help="class-disjoint validation folds, each trained for (default: %(default)s)",
-    )
-    group.add_argument(
-        "--images-per-class",
-        type=_positive,
-        default=4,
-        metavar="M",
-        help="images of a class that come into a batch together (default: %(default)s)",
+        help="disjoint validation sets, each trained for (default: %(default)s)",
     )
     group.add_argument(
         "--learning-rate",

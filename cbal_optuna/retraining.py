@@ -20,24 +20,17 @@ from optuna.trial import create_trial
 from scipy.stats import t as student_t
 from tqdm import tqdm
 
-from cbal_optuna.objectives import RetrievalObjective
+from cbal_optuna.objectives import Objective
+from cbal_optuna.objectives import Outcome
 from cbal_optuna.objectives import Setting
+from cbal_optuna.objectives import TEST
+from cbal_optuna.objectives import VALIDATION
 from cbal_optuna.study import load_or_create
 
 
 CONFIDENCE = 0.95
 # Added to the objective's seed; trials use that seed and, with repeats, the few that follow.
-_FIRST_SEED = {"validation": 1_000, "test": 2_000}
-CLASSES = tuple(_FIRST_SEED)
-METRICS = (
-    "map_at_r",
-    "r_precision",
-    "recall_at_1",
-    "recall_at_2",
-    "recall_at_4",
-    "recall_at_8",
-    "nmi",
-)
+_FIRST_SEED = {VALIDATION: 1_000, TEST: 2_000}
 
 
 @dataclass(frozen=True)
@@ -68,18 +61,31 @@ class SettingComparison:
     """Usual and best setting, trained with the same seeds.
 
     Attributes:
-        classes:
-            What they were evaluated on: ``"validation"`` or ``"test"`` classes.
+        part:
+            What they were evaluated on: ``"validation"`` or ``"test"``.
         seeds:
             Of the trainings.
         usual, best:
-            By metric, one value per seed.
+            By metric, one value per seed; the first metric is what was searched.
+        held_out:
+            What that part consists of: ``"classes"`` or ``"images"``.
     """
 
-    classes: str
+    part: str
     seeds: tuple[int, ...]
     usual: Mapping[str, np.ndarray]
     best: Mapping[str, np.ndarray]
+    held_out: str = "classes"
+
+    @property
+    def evaluated_on(self) -> str:
+        """In words."""
+        return f"{self.part} {self.held_out}"
+
+    @property
+    def metric(self) -> str:
+        """What was searched."""
+        return next(iter(self.usual))
 
     def mean(self, setting: Literal["usual", "best"], metric: str) -> Interval:
         """Of one of the two settings."""
@@ -91,13 +97,13 @@ class SettingComparison:
 
 
 def compare_settings(
-    objective: RetrievalObjective,
+    objective: Objective[Outcome],
     storage: BaseStorage,
     study_name: str,
     usual: Setting,
     best: Setting,
     *,
-    classes: str,
+    part: str,
     n_seeds: int,
 ) -> SettingComparison:
     """Train the usual and the best setting again, with seeds that no trial of the study has used.
@@ -106,13 +112,13 @@ def compare_settings(
         objective:
             The study's.
         storage, study_name:
-            Where the study is; the trainings go to the study ``"<study_name>.<classes>"`` of the
+            Where the study is; the trainings go to the study ``"<study_name>.<part>"`` of the
             same storage.
         usual, best:
             The searched parts of the settings.
-        classes:
-            ``"validation"``: trained on the training classes of each fold, as in the study;
-            ``"test"``: trained on training and validation classes.
+        part:
+            ``"validation"``: trained on the training part of each fold, as in the study;
+            ``"test"``: trained on training and validation part.
         n_seeds:
             Trainings of each setting.
 
@@ -120,43 +126,44 @@ def compare_settings(
         InfeasibleSettingError: One of the settings cannot be trained.
         ValueError: A study of that name is another one.
     """
-    study = load_or_create(f"{study_name}.{classes}", storage, objective, fresh_seeds=classes)
-    seeds = tuple(objective.seed + _FIRST_SEED[classes] + i for i in range(n_seeds))
+    study = load_or_create(f"{study_name}.{part}", storage, objective, fresh_seeds=part)
+    seeds = tuple(objective.seed + _FIRST_SEED[part] + i for i in range(n_seeds))
     runs = [(setting, seed) for seed in seeds for setting in (usual, best)]
-    progress = tqdm(runs, f"{classes} classes, fresh seeds")
-    rows = [_trained(objective, study, setting, classes, seed) for setting, seed in progress]
-    values = {m: np.array([row[m] for row in rows]) for m in METRICS}
+    progress = tqdm(runs, f"{part} {objective.held_out}, fresh seeds")
+    rows = [_trained(objective, study, setting, part, seed) for setting, seed in progress]
+    values = {m: np.array([row[m] for row in rows]) for m in objective.measures(part)}
     return SettingComparison(
-        classes,
+        part,
         seeds,
         usual={m: v[0::2] for m, v in values.items()},
         best={m: v[1::2] for m, v in values.items()},
+        held_out=objective.held_out,
     )
 
 
 def _trained(
-    objective: RetrievalObjective, study: Study, setting: Setting, classes: str, seed: int
+    objective: Objective[Outcome], study: Study, setting: Setting, part: str, seed: int
 ) -> dict[str, float]:
     """The metrics of one training, from the study if it is there already."""
     for trial in study.get_trials(deepcopy=False):
         if trial.params == setting and trial.user_attrs["seed"] == seed:
             return trial.user_attrs
-    splits = objective.splits if classes == "validation" else objective.splits[:1]
     outcomes = [
         objective.run(
             objective.space.completed(setting),
-            split.train if classes == "validation" else split.train_and_validation,
-            split.validation if classes == "validation" else split.test,
+            train_part,
+            evaluation_part,
             seed=seed,
+            final=part == TEST,
         ).attributes()
-        for split in splits
+        for train_part, evaluation_part in objective.divisions(part)
     ]
     attributes = {m: float(np.mean([o[m] for o in outcomes])) for m in outcomes[0]}
     study.add_trial(
         create_trial(
             params=setting,
             distributions=objective.space.distributions,
-            value=attributes["map_at_r"],
+            value=attributes[objective.measures(part)[0]],
             user_attrs={**attributes, "seed": seed},
         )
     )

@@ -23,7 +23,8 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 from tqdm import tqdm
 
-from cbal_optuna.objectives import RetrievalObjective
+from cbal_optuna.objectives import Objective
+from cbal_optuna.objectives import Outcome
 from cbal_optuna.objectives import SearchSpace
 from cbal_optuna.sampler import CoordinateDescentSampler
 from cbal_optuna.summary import USUAL
@@ -49,7 +50,7 @@ SAMPLERS: dict[str, Callable[[SearchSpace, int], BaseSampler]] = {
 }
 
 
-def check_study(study: Study, objective: RetrievalObjective, fresh_seeds: str = "") -> None:
+def check_study(study: Study, objective: Objective[Outcome], fresh_seeds: str = "") -> None:
     """See that a study's trials can be compared with those to come.
 
     Args:
@@ -58,7 +59,7 @@ def check_study(study: Study, objective: RetrievalObjective, fresh_seeds: str = 
         objective:
             What its trials are to evaluate.
         fresh_seeds:
-            The classes that settings are compared on, if the study keeps such a comparison.
+            What settings are compared on, if the study keeps such a comparison.
 
     Raises:
         ValueError: Its direction or its objective is another one.
@@ -85,7 +86,7 @@ def check_study(study: Study, objective: RetrievalObjective, fresh_seeds: str = 
 
 
 def load_or_create(
-    name: str, storage: BaseStorage, objective: RetrievalObjective, fresh_seeds: str = ""
+    name: str, storage: BaseStorage, objective: Objective[Outcome], fresh_seeds: str = ""
 ) -> Study:
     """A study that says what its trials evaluate; arguments and errors as in `check_study`."""
     study = optuna.create_study(
@@ -104,7 +105,7 @@ def load_or_create(
 
 
 def open_study(
-    name: str, storage: BaseStorage, objective: RetrievalObjective, sampler: str, seed: int
+    name: str, storage: BaseStorage, objective: Objective[Outcome], sampler: str, seed: int
 ) -> Study:
     """Make a study or resume it. Its first trials are the usual setting and the start of the
     search, for every sampler.
@@ -137,7 +138,7 @@ def open_study(
 
 
 def run_usual(
-    study: Study, objective: RetrievalObjective, between: Callable[[], None] = lambda: None
+    study: Study, objective: Objective[Outcome], between: Callable[[], None] = lambda: None
 ) -> None:
     """Evaluate the usual setting if no trial has done so: the one that began to was killed."""
     usable = study.get_trials(deepcopy=False, states=USABLE)
@@ -224,7 +225,7 @@ def _params(trial: FrozenTrial) -> dict[str, Any]:
     return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
 
 
-def _identity(objective: RetrievalObjective, fresh_seeds: str) -> dict[str, Any]:
+def _identity(objective: Objective[Outcome], fresh_seeds: str) -> dict[str, Any]:
     """What a study evaluates, as it comes back from a storage."""
     identity = dict(objective.description)
     if fresh_seeds:

@@ -21,12 +21,10 @@ BEST = {"balance": 4.0, "temperature": 0.2, "batch_size": 32}
 def compared(
     objective: RetrievalObjective,
     storage: optuna.storages.BaseStorage,
-    classes: str = "validation",
+    part: str = "validation",
     n_seeds: int = 2,
 ) -> SettingComparison:
-    return compare_settings(
-        objective, storage, "tiny", USUAL, BEST, classes=classes, n_seeds=n_seeds
-    )
+    return compare_settings(objective, storage, "tiny", USUAL, BEST, part=part, n_seeds=n_seeds)
 
 
 def spied_runs(
@@ -36,9 +34,9 @@ def spied_runs(
     runs: list[dict[str, object]] = []
     run = objective.run
 
-    def spy(setting, train_classes, evaluation_classes, *, seed):  # type: ignore[no-untyped-def]
+    def spy(setting, train_classes, evaluation_classes, *, seed, final):  # type: ignore[no-untyped-def]
         runs.append({"train": train_classes, "evaluation": evaluation_classes, "seed": seed})
-        return run(setting, train_classes, evaluation_classes, seed=seed)
+        return run(setting, train_classes, evaluation_classes, seed=seed, final=final)
 
     monkeypatch.setattr(objective, "run", spy)
     return runs

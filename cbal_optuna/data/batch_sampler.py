@@ -1,4 +1,5 @@
-"""Batches of m images from each of several classes, every class and every image used evenly."""
+"""Batches of m images from each of several classes, or of views of images without classes; every
+class and every image is used evenly."""
 
 from __future__ import annotations
 
@@ -93,6 +94,61 @@ class MPerClassBatchSampler:
         # Dealt out like cards: the copies of an image, neighbours now, go to different groups.
         groups: np.ndarray = taken.reshape(self._images_per_class, count).T
         return groups.ravel()
+
+
+class ViewBatchSampler:
+    """Index batches in which each image stands several times, to be augmented each time anew.
+
+    Images are visited in rounds: every round visits each image once, in shuffled order, and no
+    image is drawn twice for a batch. Every iteration begins a new round and draws on from
+    `generator`.
+
+    Args:
+        n_images: Number of images.
+        batch_size: Different images in a batch.
+        views: How often each of them stands in it.
+        n_batches: Batches in an iteration.
+        generator: Where the randomness comes from.
+
+    Yields:
+        Arrays of indices below `n_images`, int64 of shape (views * batch_size,), each run of
+        `views` being one image.
+
+    Raises:
+        ValueError: An argument is out of its range, or `batch_size` exceeds `n_images`.
+    """
+
+    def __init__(
+        self,
+        n_images: int,
+        *,
+        batch_size: int,
+        views: int = 2,
+        n_batches: int,
+        generator: np.random.Generator,
+    ) -> None:
+        if views < 1:
+            raise ValueError(f"`views` must be at least 1, got {views}")
+        if n_batches < 0:
+            raise ValueError(f"`n_batches` must not be negative, got {n_batches}")
+        if not 2 <= batch_size <= n_images:
+            raise ValueError(
+                f"`batch_size` must be from 2 to the number of images, {n_images}, got "
+                f"{batch_size}"
+            )
+        self._n_images = n_images
+        self._batch_size = batch_size
+        self._views = views
+        self._n_batches = n_batches
+        self._generator = generator
+
+    def __len__(self) -> int:
+        return self._n_batches
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        images = _Rounds(np.arange(self._n_images), self._generator)
+        for _ in range(self._n_batches):
+            yield images.take(self._batch_size).repeat(self._views)
 
 
 class _Rounds:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cbal_optuna.data.download import download as download_file
-from cbal_optuna.data.download import extract_tar
+from cbal_optuna.data.archive import Archive
 from cbal_optuna.data.images import ImageFiles
 from cbal_optuna.data.layout import check_images
-from cbal_optuna.data.layout import find_folder
-from cbal_optuna.data.layout import missing_in
 from cbal_optuna.data.layout import name_of
 
 
@@ -45,16 +42,8 @@ class CUB200(ImageFiles):
     """
 
     def __init__(self, root: str | os.PathLike[str], *, download: bool = False) -> None:
-        parent = Path(os.path.abspath(root))
-        if download and missing_in(parent, CONTENTS) and missing_in(parent / FOLDER, CONTENTS):
-            _download(parent)
-        folder = find_folder(
-            parent,
-            FOLDER,
-            contents=CONTENTS,
-            data_set="CUB-200-2011",
-            source=f"download it with download=True (--download) or from {URL}",
-        )
+        archive = Archive("CUB-200-2011", FOLDER, CONTENTS, URL, SIZE, MD5, max_members=20_000)
+        folder = archive.located(root, download=download)
         class_names = _read_list(folder / "classes.txt")
         images = _read_list(folder / "images.txt")
         paths = list(images.values())
@@ -66,16 +55,6 @@ class CUB200(ImageFiles):
             _labels(folder, list(images), list(class_names)),
             list(class_names.values()),
         )
-
-
-def _download(parent: Path) -> None:
-    folder = parent / FOLDER
-    if folder.exists():
-        missing = ", ".join(missing_in(folder, CONTENTS))
-        raise FileExistsError(f"{folder} is there but has no {missing}: move it away to download")
-    archive = parent / f"{FOLDER}.tgz"
-    download_file(URL, archive, size=SIZE, md5=MD5)
-    extract_tar(archive, folder, max_members=20_000, max_bytes=4 * 2**30)
 
 
 def _name(folder: Path, n_images: int, n_classes: int) -> str:

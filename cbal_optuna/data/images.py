@@ -14,6 +14,10 @@ from PIL import Image
 from PIL import ImageOps
 
 
+# The label of images that have none.
+UNLABELLED = -1
+
+
 class BrokenImageError(ValueError):
     """An image file that cannot be decoded; the message names the file."""
 
@@ -23,13 +27,16 @@ class LabelledImages(ABC):
 
     Args:
         name: What the data set is called in studies and reports.
-        labels: Class of every image, integers of shape (n,), from 0 to ``len(class_names) - 1``.
+        labels: Class of every image, integers of shape (n,), from 0 to ``len(class_names) - 1``,
+            or :data:`UNLABELLED`.
         class_names: Names of the classes, those of the official test set last.
         test_share: Share of the classes, the last ones, that are the official test set; half of
             them where there is none.
         is_query: Whether an image is a query, which searches the other images of the classes that
             are evaluated, booleans of shape (n,). Among classes without queries, and by default
             among all, every image searches all others.
+        test_images: Indices of the images of the official test set, where that is one of images
+            of the same classes.
     """
 
     def __init__(
@@ -40,6 +47,7 @@ class LabelledImages(ABC):
         *,
         test_share: float = 0.5,
         is_query: Sequence[bool] | np.ndarray | None = None,
+        test_images: np.ndarray | None = None,
     ) -> None:
         self.name = name
         self.labels = np.asarray(labels, dtype=np.int64)
@@ -48,6 +56,7 @@ class LabelledImages(ABC):
         if is_query is None:
             is_query = np.zeros(len(self.labels), dtype=bool)
         self.is_query = np.asarray(is_query, dtype=bool)
+        self.test_images = test_images
 
     @property
     def n_classes(self) -> int:
@@ -68,9 +77,6 @@ class LabelledImages(ABC):
 
 class ImageFiles(LabelledImages):
     """Labelled images in files.
-
-    The fingerprint covers the files' order, relative paths, sizes and modification times, not
-    their contents and not `root`, so that it is cheap and survives moving the folder.
 
     Args:
         name: See `LabelledImages`.
@@ -98,11 +104,19 @@ class ImageFiles(LabelledImages):
         return read_image(self.root / self.paths[index])
 
     def fingerprint(self) -> str:
-        digest = hashlib.blake2b(digest_size=16)
-        for path in self.paths:
-            status = os.stat(os.path.join(self.root, path))
-            digest.update(os.fsencode(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0"))
-        return digest.hexdigest()
+        return fingerprint_of_files(self.root, self.paths)
+
+
+def fingerprint_of_files(root: Path, paths: Sequence[str]) -> str:
+    """A digest of files' order, relative paths, sizes and modification times.
+
+    Not of their contents and not of `root`, so that it is cheap and survives moving the folder.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for path in paths:
+        status = os.stat(os.path.join(root, path))
+        digest.update(os.fsencode(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0"))
+    return digest.hexdigest()
 
 
 def read_image(path: Path) -> Image.Image:

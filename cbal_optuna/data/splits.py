@@ -1,8 +1,9 @@
-"""Class-disjoint splits.
+"""Training, validation and test set: of classes, or of images of the same classes.
 
-The protocol of Musgrave, Belongie and Lim, 'A Metric Learning Reality Check' (ECCV 2020): the
-second half of the classes is the test set, and hyper-parameters are chosen on validation classes
-that are taken from the first half.
+Class-disjoint splits follow the protocol of Musgrave, Belongie and Lim, 'A Metric Learning Reality
+Check' (ECCV 2020): the second half of the classes is the test set, and hyper-parameters are chosen
+on validation classes that are taken from the first half. Where the classes of all images are the
+same, images are held out instead.
 """
 
 from __future__ import annotations
@@ -42,6 +43,29 @@ class ClassSplit:
         return tuple(sorted(self.train + self.validation))
 
 
+@dataclass(frozen=True, eq=False)
+class ImageSplit:
+    """Images to train on, to validate on and to test on, pairwise disjoint, by ascending index.
+
+    Raises:
+        ValueError: An image stands in two of the parts, or twice in one.
+    """
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+    def __post_init__(self) -> None:
+        images = np.concatenate([self.train, self.validation, self.test])
+        if len(np.unique(images)) < len(images):
+            raise ValueError("`train`, `validation` and `test` must not share images")
+
+    @property
+    def train_and_validation(self) -> np.ndarray:
+        """All images but those of the test set."""
+        return np.sort(np.concatenate([self.train, self.validation]))
+
+
 def class_splits(
     n_classes: int, *, folds: int = 1, test_share: float = 0.5, validation_share: float = 0.4
 ) -> list[ClassSplit]:
@@ -66,11 +90,7 @@ def class_splits(
         ValueError: `folds` is below 1, a share is not between 0 and 1, or a part of a split would
             have fewer than two classes.
     """
-    if folds < 1:
-        raise ValueError(f"`folds` must be at least 1, got {folds}")
-    for name, share in (("test_share", test_share), ("validation_share", validation_share)):
-        if not 0 < share < 1:
-            raise ValueError(f"`{name}` must be between 0 and 1, both excluded, got {share}")
+    _check_folds_and_shares(folds, test_share=test_share, validation_share=validation_share)
     n_test = _rounded(n_classes * test_share)
     development = np.arange(n_classes - n_test)
     if folds == 1:
@@ -95,6 +115,81 @@ def class_splits(
         )
         for block in blocks
     ]
+
+
+def image_splits(
+    labels: np.ndarray,
+    test_images: np.ndarray | None = None,
+    *,
+    folds: int = 1,
+    test_share: float = 0.2,
+    validation_share: float = 0.1,
+) -> list[ImageSplit]:
+    """Hold images out for validation and, unless they are given, for the test.
+
+    What is held out is drawn at random, the same at every call, with the same share of each class.
+    Images without a label are for training.
+
+    Args:
+        labels: Class of every image, integers of shape (n,), negative for none.
+        test_images: Indices of the test set, if the data set has an official one.
+        folds: Number of splits to make, with disjoint validation sets that cover all images with
+            a label but the test set, or, of one fold, `validation_share` of them.
+        test_share: Share of each class to test on, where there is no official test set.
+        validation_share: Share of the rest of each class to validate on with one fold.
+
+    Returns:
+        One split for each fold.
+
+    Raises:
+        ValueError: `folds` is below 1, a share is not between 0 and 1, or there are too few
+            images: a validation or test set would be empty, or a training set without a label.
+    """
+    _check_folds_and_shares(folds, test_share=test_share, validation_share=validation_share)
+    if test_images is None:
+        test = _ranks_within_classes(labels) < test_share
+    else:
+        test = np.isin(np.arange(len(labels)), test_images)
+    labels = np.where(test, -1, labels)
+    ranks = _ranks_within_classes(labels)
+    edges = np.linspace(0, 1, folds + 1) if folds > 1 else np.array([0, validation_share])
+    held_out = [(low <= ranks) & (ranks < high) for low, high in zip(edges, edges[1:])]
+    labelled = labels >= 0
+    for validation in held_out:
+        if not (test.any() and validation.any() and (labelled & ~validation).any()):
+            raise ValueError(
+                f"`labels` must give an image or more to each of training, validation and test "
+                f"set, got {test.sum()} images for the test and {labelled.sum()} others with a "
+                f"label, folds={folds}, test_share={test_share}, "
+                f"validation_share={validation_share}"
+            )
+    return [
+        ImageSplit(
+            train=np.flatnonzero(~test & ~validation),
+            validation=np.flatnonzero(validation),
+            test=np.flatnonzero(test),
+        )
+        for validation in held_out
+    ]
+
+
+def _ranks_within_classes(labels: np.ndarray) -> np.ndarray:
+    """A random order of each class, as numbers evenly spaced in [0, 1); 1 without a label."""
+    ranks = np.ones(len(labels))
+    generator = np.random.default_rng(0)
+    for label in np.unique(labels[labels >= 0]):
+        images = generator.permutation(np.flatnonzero(labels == label))
+        # A random start, so that of many small classes some have images held out, others none.
+        ranks[images] = (np.arange(len(images)) + generator.random()) / len(images)
+    return ranks
+
+
+def _check_folds_and_shares(folds: int, **shares: float) -> None:
+    if folds < 1:
+        raise ValueError(f"`folds` must be at least 1, got {folds}")
+    for name, share in shares.items():
+        if not 0 < share < 1:
+            raise ValueError(f"`{name}` must be between 0 and 1, both excluded, got {share}")
 
 
 def _rounded(share: float) -> int:

@@ -113,20 +113,34 @@ def _score(ranks: Tensor, n_matches: Tensor) -> Tensor:
 
 def unit_embeddings(
     embeddings: Tensor,
-    labels: Tensor,
+    labels: Tensor | None = None,
     name: str = "embeddings",
     labels_name: str = "labels",
 ) -> Tensor:
-    """Check embeddings against their labels and scale them to unit length.
+    """Check embeddings, as `check_embeddings` does, and scale them to unit length.
+
+    Returns:
+        The unit vectors, at least in float32; a zero vector stays zero.
+    """
+    check_embeddings(embeddings, labels, name, labels_name)
+    vectors = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
+    largest = vectors.abs().amax(dim=1, keepdim=True)  # the squares of large values overflow
+    return normalize(vectors / largest.where(largest > 0, 1))
+
+
+def check_embeddings(
+    embeddings: Tensor,
+    labels: Tensor | None = None,
+    name: str = "embeddings",
+    labels_name: str = "labels",
+) -> None:
+    """Check embeddings, and their labels if there are any.
 
     Args:
         embeddings: Finite vectors, shape (n, d).
         labels: Integers, shape (n,).
         name: The argument that holds the embeddings, for messages.
         labels_name: The argument that holds the labels, for messages.
-
-    Returns:
-        The unit vectors, at least in float32; a zero vector stays zero.
 
     Raises:
         ValueError: If a shape, a type or a value does not fit.
@@ -136,7 +150,7 @@ def unit_embeddings(
             f"`{name}` must be floats of shape (n, d) with n and d at least 1, got "
             f"{embeddings.dtype} of shape {tuple(embeddings.shape)}."
         )
-    if labels.shape != embeddings.shape[:1] or labels.is_floating_point():
+    if labels is not None and (labels.shape != embeddings.shape[:1] or labels.is_floating_point()):
         raise ValueError(
             f"`{labels_name}` must be integers of shape ({len(embeddings)},), one for each of "
             f"`{name}`, got {labels.dtype} of shape {tuple(labels.shape)}."
@@ -146,12 +160,9 @@ def unit_embeddings(
         raise ValueError(
             f"`{name}` must be finite, got {n_bad} of {len(embeddings)} rows that are not."
         )
-    vectors = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
-    largest = vectors.abs().amax(dim=1, keepdim=True)  # the squares of large values overflow
-    return normalize(vectors / largest.where(largest > 0, 1))
 
 
-def _checked_gallery(
+def checked_gallery(
     queries: Tensor, gallery: Tensor | None, gallery_labels: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """The gallery as unit vectors of the queries' type and device, and its labels."""
@@ -201,7 +212,7 @@ class _Search:
         queries = unit_embeddings(embeddings, labels)
         items, item_labels = queries, labels
         if gallery is not None or gallery_labels is not None:
-            items, item_labels = _checked_gallery(queries, gallery, gallery_labels)
+            items, item_labels = checked_gallery(queries, gallery, gallery_labels)
         both = torch.cat([x.to(queries.device, torch.long) for x in (labels, item_labels)])
         names, both = torch.unique(both, return_inverse=True)
         classes, item_classes = both.split([len(queries), len(items)])

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 from cbal_optuna.objectives.carrying import carry_over
-from cbal_optuna.objectives.retrieval import InfeasibleSettingError
-from cbal_optuna.objectives.retrieval import Outcome
+from cbal_optuna.objectives.objective import InfeasibleSettingError
+from cbal_optuna.objectives.objective import Objective
+from cbal_optuna.objectives.objective import Outcome
+from cbal_optuna.objectives.objective import TEST
+from cbal_optuna.objectives.objective import VALIDATION
 from cbal_optuna.objectives.retrieval import RetrievalObjective
+from cbal_optuna.objectives.retrieval import RetrievalOutcome
 from cbal_optuna.objectives.search_space import BATCH_SIZES
 from cbal_optuna.objectives.search_space import LOSSES
 from cbal_optuna.objectives.search_space import SearchSpace
+from cbal_optuna.objectives.search_space import SelfSupervisedSpace
 from cbal_optuna.objectives.search_space import Setting
+from cbal_optuna.objectives.self_supervised import SelfSupervisedObjective
+from cbal_optuna.objectives.self_supervised import SelfSupervisedOutcome
 
 
 __all__ = [
     "BATCH_SIZES",
     "InfeasibleSettingError",
     "LOSSES",
+    "Objective",
     "Outcome",
     "RetrievalObjective",
+    "RetrievalOutcome",
     "SearchSpace",
+    "SelfSupervisedObjective",
+    "SelfSupervisedOutcome",
+    "SelfSupervisedSpace",
     "Setting",
+    "TEST",
+    "VALIDATION",
     "carry_over",
 ]

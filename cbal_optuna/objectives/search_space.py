@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import math
 import sys
 from typing import Any
+from typing import ClassVar
 
 from optuna.distributions import BaseDistribution
 from optuna.distributions import CategoricalDistribution
@@ -87,10 +88,14 @@ class SearchSpace:
         ValueError: The loss has no such parameter, or a range is not fit for it.
     """
 
+    # In place of those of all losses.
+    _own_defaults: ClassVar[Setting] = {}
+    _own_usual: ClassVar[Setting] = {}
+
     def __init__(self, loss: str = "infonce", **parameters: Any) -> None:
         if loss not in LOSSES:
             raise ValueError(f"`loss` is {loss!r}; it should be one of {', '.join(LOSSES)}.")
-        defaults = _DEFAULTS[loss]
+        defaults = {n: self._own_defaults.get(n, p) for n, p in _DEFAULTS[loss].items()}
         for name in parameters.keys() - defaults.keys():
             raise ValueError(
                 f"`{name}` is no hyper-parameter of the {loss} loss; it has {', '.join(defaults)}."
@@ -106,12 +111,12 @@ class SearchSpace:
     @property
     def usual(self) -> Setting:
         """What people run who do not tune: the setting to compare with."""
-        return self._setting(_USUAL[self.loss])
+        return self._setting({**_USUAL[self.loss], **self._own_usual})
 
     @property
     def start(self) -> Setting:
         """Where the search starts."""
-        return self._setting(_START[self.loss])
+        return self._setting({**_START[self.loss], **self._own_usual})
 
     @property
     def description(self) -> dict[str, Any]:
@@ -152,6 +157,19 @@ class SearchSpace:
         fixed = {n: p for n, p in defaults if not isinstance(p, BaseDistribution)}
         known = {**fixed, **known}
         return {n: _nearest(p, known.get(n)) for n, p in self._parameters.items()}
+
+
+class SelfSupervisedSpace(SearchSpace):
+    """The hyper-parameters of self-supervised learning: as in :class:`SearchSpace`, but with the
+    temperature from 0.05 to 2, usually 0.5, and 64 to 1,024 images in a batch, usually 256, with
+    two views each.
+    """
+
+    _own_defaults = {
+        "temperature": FloatDistribution(0.05, 2.0, log=True),
+        "batch_size": CategoricalDistribution((64, 128, 256, 512, 1024)),
+    }
+    _own_usual = {"temperature": 0.5, "batch_size": 256}
 
 
 def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Any:

@@ -39,6 +39,7 @@ _DOT = {"color": "#3f86cf", "size": 9, "opacity": 0.8}
 _STAR = {"color": _ACCENT, "size": 15, "symbol": "star"}
 _OUTLINE = {"color": _GREY, "width": 1}
 # Of trials that have no usable value.
+_WITH_A_VALUE = ("completed", "collapsed")
 _MARKS = {
     "infeasible": {"color": "#d64550", "size": 10, "symbol": "x"},
     "pruned": {"color": "#b08a1e", "size": 10, "symbol": "triangle-down"},
@@ -182,7 +183,7 @@ def _begun(study: Study) -> list[FrozenTrial]:
 
 
 def _valued(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    return [t for t in trials if outcome(t) == "completed"]
+    return [t for t in trials if outcome(t) in _WITH_A_VALUE]
 
 
 def _best(valued: Sequence[FrozenTrial], direction: StudyDirection) -> FrozenTrial:
@@ -289,6 +290,10 @@ def _value_name(study: Study) -> str:
 
 def _hover(trial: FrozenTrial) -> str:
     known = outcome(trial)
-    result = label(trial.value) if known == "completed" else known
+    if known in _WITH_A_VALUE:
+        note = "" if known == "completed" else f", {known}"
+        result = f"{label(trial.value)}{note}"
+    else:
+        result = known
     params = [f"{text_label(name)} {text_label(value)}" for name, value in trial.params.items()]
     return "<br>".join([f"<b>trial {trial.number}: {result}</b>", *params])

@@ -38,9 +38,17 @@ from cbal_optuna.summary import summarize
 from cbal_optuna.summary import Summary
 
 
-# Attributes that the table of trials leaves out, to stay readable; the first is the value.
-_NOT_IN_TABLE = {"map_at_r", "recall_at_2", "recall_at_4", "recall_at_8", "seconds", "seed"}
-_REASONS = ("infeasible", "failure")
+# Attributes that the table of trials leaves out, to stay readable; the first two are the value.
+_NOT_IN_TABLE = {
+    "map_at_r",
+    "knn_accuracy",
+    "recall_at_2",
+    "recall_at_4",
+    "recall_at_8",
+    "seconds",
+    "seed",
+}
+_REASONS = ("infeasible", "failure", "collapsed")
 
 _FIGURES = (
     ("History", history, "Trials without a usable value stand at the lower edge."),
@@ -93,8 +101,8 @@ def write_report(
 
 def _report(study: Study, comparisons: Sequence[SettingComparison]) -> str:
     figures = _figures(study)
-    # What the test classes say comes before what validation classes say.
-    comparisons = sorted(comparisons, key=lambda c: c.classes != "test")
+    # What the test says comes before what the validation says.
+    comparisons = sorted(comparisons, key=lambda c: c.part != "test")
     trials = study.get_trials(deepcopy=False)
     try:
         summary = summarize(study)
@@ -181,7 +189,7 @@ def _comparison(comparison: SettingComparison) -> str:
         for metric in comparison.usual
     ]
     seeds = ", ".join(map(str, comparison.seeds))
-    return f"""<h2>Trained again, {escape(comparison.classes)} classes</h2>
+    return f"""<h2>Trained again, {escape(comparison.evaluated_on)}</h2>
 <p>Mean ± half the width of the 95 % interval by Student's t distribution over the seeds {seeds},
 which no trial has used. The difference is paired by seed.</p>
 {table(["", "usual", "best", "best less usual"], rows)}"""

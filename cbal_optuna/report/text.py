@@ -56,7 +56,7 @@ def _comparison_text(comparison: SettingComparison) -> str:
         )
         rows.append([METRIC_NAMES.get(metric, metric), *map(str, intervals)])
     title = (
-        f"{comparison.classes.capitalize()} classes, {len(comparison.seeds)} fresh seeds, "
+        f"{comparison.evaluated_on.capitalize()}, {len(comparison.seeds)} fresh seeds, "
         "mean and 95 % interval:"
     )
     return f"{title}\n{_aligned(rows)}\n{verdict(comparison)}"

@@ -29,6 +29,10 @@ METRIC_NAMES = {
     "r_precision": "R-precision",
     **{f"recall_at_{k}": f"Recall@{k}" for k in (1, 2, 4, 8)},
     "nmi": "NMI",
+    "knn_accuracy": "kNN accuracy",
+    "linear_accuracy": "Linear probe accuracy",
+    "spread": "Spread",
+    "effective_rank": "Effective rank",
 }
 
 
@@ -38,7 +42,9 @@ def outcome(trial: FrozenTrial) -> str:
         return "infeasible"
     if trial.state == TrialState.COMPLETE:
         assert trial.value is not None
-        return "completed" if math.isfinite(trial.value) else "not finite"
+        if not math.isfinite(trial.value):
+            return "not finite"
+        return "collapsed" if "collapsed" in trial.user_attrs else "completed"
     return "failed" if trial.state == TrialState.FAIL else trial.state.name.lower()
 
 
@@ -78,9 +84,9 @@ def number_of_trials(trials: Sequence[FrozenTrial]) -> str:
 
 def verdict(comparison: SettingComparison) -> str:
     """What fresh seeds say: no gain, unless the interval keeps clear of zero."""
-    metric = "map_at_r" if "map_at_r" in comparison.usual else next(iter(comparison.usual))
+    metric = comparison.metric
     name = METRIC_NAMES.get(metric, metric)
-    where = f"on {comparison.classes} classes"
+    where = f"on {comparison.evaluated_on}"
     difference = comparison.difference(metric)
     n_seeds = len(comparison.seeds)
     usual = comparison.mean("usual", metric).mean

@@ -15,11 +15,14 @@ from cbal_optuna.training.micro_batches import is_out_of_memory
 from cbal_optuna.training.micro_batches import MicroBatches
 from cbal_optuna.training.micro_batches import WHOLE
 from cbal_optuna.training.model import BackboneOptions
+from cbal_optuna.training.model import EmbeddingModel
+from cbal_optuna.training.model import MLP
 from cbal_optuna.training.model import PRETRAINED
 from cbal_optuna.training.model import RANDOM
 from cbal_optuna.training.regimes import EndToEnd
 from cbal_optuna.training.regimes import HeadOnly
 from cbal_optuna.training.regimes import Regime
+from cbal_optuna.training.views import ViewAugmentation
 
 
 __all__ = [
@@ -28,15 +31,18 @@ __all__ = [
     "BATCH_NORM_MODES",
     "BackboneOptions",
     "DivergedError",
+    "EmbeddingModel",
     "EndToEnd",
     "HeadOnly",
     "LEARNING_RATE_RULES",
+    "MLP",
     "MicroBatches",
     "PRETRAINED",
     "RANDOM",
     "Regime",
     "TrainingOptions",
     "TrainingRecord",
+    "ViewAugmentation",
     "WHOLE",
     "cached_forward",
     "is_out_of_memory",

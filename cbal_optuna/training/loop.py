@@ -153,7 +153,7 @@ def train(
             Of embeddings and labels.
         batches:
             Indices of training images, int64 of shape (batch_size,), as often as the budget
-            allows.
+            allows; an image of which there are several views stands there several times.
         inputs:
             From such indices to what the model takes.
         labels:
@@ -213,7 +213,7 @@ def train(
         seconds=seconds,
         samples_per_second=n_steps * batch_size / seconds,
         peak_memory_mb=_peak_memory_mb(device),
-        micro_batch=micro_batches.size(batch_size),
+        micro_batch=micro_batches.size(len(batch)),
     )
     return record, evaluation
 

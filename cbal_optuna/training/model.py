@@ -1,4 +1,4 @@
-"""timm backbones, their weights, and the linear head that makes embeddings of their features."""
+"""timm backbones, their weights, and the heads that make embeddings of their features."""
 
 from __future__ import annotations
 
@@ -19,6 +19,13 @@ from torch import Tensor
 
 PRETRAINED = "pretrained"
 RANDOM = "random"
+LINEAR = "linear"
+MLP = "mlp"
+HEADS = (LINEAR, MLP)
+
+# In timm's ResNets and their kin, and in its DenseNets; others have none behind their first
+# convolution.
+_STEM_POOLING = {"maxpool", "features.pool0"}
 
 
 @dataclass(frozen=True)
@@ -33,11 +40,26 @@ class BackboneOptions:
             or of a checkpoint that holds nothing but tensors.
         image_size:
             Side of the square images, in pixels; :obj:`None` for the size the model was made for.
+        small_stem:
+            Whether the first convolution becomes one of 3 x 3 pixels and stride 1 and the pooling
+            behind it is left out, so that images of 32 to 64 pixels keep their detail. Its weights
+            are random, or those of a file of such a model.
+
+    Raises:
+        ValueError: A small stem is to have timm's pretrained weights, which are of another one.
     """
 
     name: str
     weights: str | Path = PRETRAINED
     image_size: int | None = None
+    small_stem: bool = False
+
+    def __post_init__(self) -> None:
+        if self.small_stem and self.weights == PRETRAINED:
+            raise ValueError(
+                "`weights` is 'pretrained', but a small stem has no pretrained weights; it should "
+                "be 'random' or the path of a file with weights of such a model."
+            )
 
     @property
     def weights_fingerprint(self) -> str:
@@ -105,12 +127,28 @@ class Backbone(nn.Module):
 
 
 class EmbeddingModel(nn.Module):
-    """Backbone and linear head: images (n, 3, size, size) to embeddings (n, embedding_dim)."""
+    """Backbone and head: images (n, 3, size, size) to embeddings (n, embedding_dim).
 
-    def __init__(self, backbone: Backbone, embedding_dim: int) -> None:
+    Args:
+        backbone:
+            From images to features.
+        embedding_dim:
+            Width of the embeddings.
+        head:
+            ``"linear"``, or ``"mlp"`` for a hidden layer as wide as the features, with BatchNorm
+            and ReLU: the projection head of self-supervised learning, whose features serve better
+            than its embeddings.
+    """
+
+    def __init__(self, backbone: Backbone, embedding_dim: int, head: str = LINEAR) -> None:
         super().__init__()
+        assert head in HEADS
+        width = backbone.width
         self.backbone = backbone
-        self.head = nn.Linear(backbone.width, embedding_dim)
+        self.head: nn.Module = nn.Linear(width, embedding_dim)
+        if head == MLP:
+            hidden = (nn.Linear(width, width, bias=False), nn.BatchNorm1d(width), nn.ReLU())
+            self.head = nn.Sequential(*hidden, self.head)
 
     def forward(self, images: Tensor) -> Tensor:
         embeddings: Tensor = self.head(self.backbone(images))
@@ -159,11 +197,29 @@ def _create(options: BackboneOptions) -> nn.Module:
         if options.image_size is None:
             raise
         raise _size_error(options.name, options.image_size, error) from error
+    if options.small_stem:
+        _make_stem_small(model, options.name)
     if options.weights == PRETRAINED:
         return _pretrained(options.name, arguments)
     if options.weights != RANDOM:
         _load_weights(model, _existing(options.weights))
     return model
+
+
+def _make_stem_small(model: nn.Module, name: str) -> None:
+    first = getattr(model, "pretrained_cfg", {}).get("first_conv")
+    old = model.get_submodule(first) if isinstance(first, str) else None
+    if first is None or not isinstance(old, nn.Conv2d) or old.stride != (2, 2):
+        raise ValueError(
+            f"`small_stem` is True, but the first convolution of the backbone {name!r} has not "
+            "stride 2; it should be one that has, such as a ResNet, or `small_stem` be False."
+        )
+    bias = old.bias is not None
+    new = nn.Conv2d(old.in_channels, old.out_channels, 3, stride=1, padding=1, bias=bias)
+    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
+    model.set_submodule(first, new)
+    for pooling in _STEM_POOLING & {name for name, _ in model.named_modules()}:
+        model.set_submodule(pooling, nn.Identity())
 
 
 def _pretrained(name: str, arguments: dict[str, Any]) -> nn.Module:

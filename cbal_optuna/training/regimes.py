@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC
 from abc import abstractmethod
+from collections.abc import Callable
 from copy import deepcopy
 import hashlib
 from pathlib import Path
@@ -22,11 +23,11 @@ from tqdm import tqdm
 from cbal_optuna.data import cached_array
 from cbal_optuna.data import decode_into
 from cbal_optuna.data import LabelledImages
-from cbal_optuna.training.augmentation import Augmentation
 from cbal_optuna.training.model import Backbone
 from cbal_optuna.training.model import BackboneOptions
 from cbal_optuna.training.model import EmbeddingModel
 from cbal_optuna.training.model import FeatureHead
+from cbal_optuna.training.model import LINEAR
 from cbal_optuna.training.model import RANDOM
 
 
@@ -73,6 +74,8 @@ class EndToEnd(Regime):
             The backbone.
         embedding_dim:
             Width of the embeddings.
+        head:
+            What makes embeddings of features; see :class:`EmbeddingModel`.
         augmentation:
             What is done to training images.
         device:
@@ -87,12 +90,14 @@ class EndToEnd(Regime):
         options: BackboneOptions,
         *,
         embedding_dim: int,
-        augmentation: Augmentation,
+        head: str = LINEAR,
+        augmentation: Callable[[Tensor], Tensor],
         device: torch.device,
         cache_directory: Path,
     ) -> None:
         self._options = options
         self._embedding_dim = embedding_dim
+        self._head = head
         self._augmentation = augmentation
         self._device = device
         self._backbone = _backbone(options)
@@ -101,7 +106,7 @@ class EndToEnd(Regime):
     def model(self, training_items: np.ndarray) -> nn.Module:
         redrawn = self._options.weights == RANDOM
         backbone = Backbone(self._options) if redrawn else deepcopy(self._backbone)
-        model = EmbeddingModel(backbone, self._embedding_dim)
+        model = EmbeddingModel(backbone, self._embedding_dim, self._head)
         return model.to(self._device).to(memory_format=torch.channels_last)
 
     def training_inputs(self, items: np.ndarray) -> Tensor:
@@ -192,6 +197,7 @@ def _extracted(
         dataset.fingerprint(),
         options.name,
         options.weights_fingerprint,
+        *(["small stem"] * options.small_stem),
         size,
         interpolation,
     )

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from cbal_optuna.data import MPerClassBatchSampler
+from cbal_optuna.data import ViewBatchSampler
 
 
 SIZES = st.lists(st.integers(1, 12), min_size=2, max_size=12)
@@ -174,3 +175,58 @@ def test_batch_may_be_as_large_as_the_data_set() -> None:
     labels = np.repeat([0, 1], 8)
     (batch,) = batches_of(labels, n_groups=4, m=4, n_batches=1)
     assert sorted(batch.tolist()) == list(range(16))
+
+
+# Views
+
+
+def views_of(n_images: int, batch_size: int, n_batches: int, seed: int = 0) -> list[np.ndarray]:
+    sampler = ViewBatchSampler(
+        n_images,
+        batch_size=batch_size,
+        n_batches=n_batches,
+        generator=np.random.default_rng(seed),
+    )
+    return list(sampler)
+
+
+@given(n_images=st.integers(2, 40), share=st.floats(0, 1), seed=st.integers(0, 9))
+def test_views_stand_side_by_side_and_an_epoch_covers_all_images(
+    n_images: int, share: float, seed: int
+) -> None:
+    batch_size = 2 + int(share * (n_images - 2))
+    batches = views_of(n_images, batch_size, n_batches=12, seed=seed)
+    assert len(batches) == 12
+    seen: Counter[int] = Counter()
+    for batch in batches:
+        assert batch.dtype == np.int64
+        first, second = batch.reshape(batch_size, 2).T
+        assert np.array_equal(first, second)
+        assert len(set(first.tolist())) == batch_size
+        seen.update(first.tolist())
+        assert spread(seen, np.arange(n_images)) <= 1
+
+
+def test_epochs_have_another_order_each() -> None:
+    first, second = views_of(64, 64, 2)
+    assert not np.array_equal(first, second)
+
+
+def test_the_generator_decides_on_views() -> None:
+    assert np.array_equal(views_of(9, 4, 5, seed=1), views_of(9, 4, 5, seed=1))
+    assert not np.array_equal(views_of(9, 4, 5, seed=1), views_of(9, 4, 5, seed=2))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"views": 0}, "`views` must be at least 1, got 0"),
+        ({"n_batches": -1}, "`n_batches` must not be negative, got -1"),
+        ({"batch_size": 1}, "`batch_size` must be from 2 to the number of images, 9, got 1"),
+        ({"batch_size": 10}, "`batch_size` must be from 2 to the number of images, 9, got 10"),
+    ],
+)
+def test_views_that_cannot_be_are_refused(change: dict[str, Any], message: str) -> None:
+    good = {"batch_size": 4, "n_batches": 1, "generator": np.random.default_rng(0)}
+    with pytest.raises(ValueError, match=message):
+        ViewBatchSampler(9, **{**good, **change})

@@ -9,6 +9,8 @@ import pytest
 
 from cbal_optuna.data import class_splits
 from cbal_optuna.data import ClassSplit
+from cbal_optuna.data import image_splits
+from cbal_optuna.data import ImageSplit
 from cbal_optuna.data import indices_of
 from cbal_optuna.data.splits import evenly_spread
 
@@ -132,3 +134,81 @@ def test_every_block_of_evenly_spread_classes_has_the_kinds_in_proportion(
             expected = kinds.count(kind) * len(kinds[block : block + 7]) / len(kinds)
             assert abs(sum(block <= place < block + 7 for place in places) - expected) <= 4
         assert [order[place] for place in places] == sorted(order[place] for place in places)
+
+
+# Images
+
+
+def test_images_are_held_out_evenly_from_every_class() -> None:
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(4), 50))
+    (split,) = image_splits(labels)
+    assert np.bincount(labels[split.test]).tolist() == [10] * 4
+    assert np.bincount(labels[split.validation]).tolist() == [4] * 4
+    assert np.bincount(labels[split.train]).tolist() == [36] * 4
+
+
+@given(
+    sizes=st.lists(st.integers(25, 40), min_size=1, max_size=5),
+    folds=st.integers(1, 4),
+    n_unlabelled=st.integers(0, 9),
+    n_official=st.sampled_from([0, 10]),
+)
+def test_image_folds_keep_every_promise(
+    sizes: list[int], folds: int, n_unlabelled: int, n_official: int
+) -> None:
+    labels = np.repeat(np.arange(-1, len(sizes)), [n_unlabelled, *sizes])
+    official = np.arange(len(labels) - n_official, len(labels))
+    splits = image_splits(labels, official if n_official else None, folds=folds)
+    assert len(splits) == folds
+    for split in splits:
+        parts = [split.train, split.validation, split.test]
+        assert sorted(np.concatenate(parts).tolist()) == list(range(len(labels)))
+        assert all((np.diff(part) > 0).all() for part in parts)
+        assert np.array_equal(split.test, splits[0].test)
+        assert (labels[split.validation] >= 0).all() and (labels[split.test] >= 0).all()
+        assert np.array_equal(
+            split.train_and_validation, np.setdiff1d(np.arange(len(labels)), split.test)
+        )
+        if n_official:
+            assert np.array_equal(split.test, official)
+    held_out = np.concatenate([split.validation for split in splits])
+    assert len(set(held_out.tolist())) == len(held_out)
+    if folds > 1:
+        assert len(held_out) == (labels >= 0).sum() - len(splits[0].test)
+
+
+def test_small_classes_are_held_out_by_chance_in_the_right_share() -> None:
+    (split,) = image_splits(np.repeat(np.arange(500), 4))
+    assert len(split.test) == pytest.approx(400, rel=0.1)
+    assert len(split.validation) == pytest.approx(160, rel=0.2)
+
+
+def test_images_are_split_alike_at_every_call_but_at_random() -> None:
+    labels = np.zeros(100, dtype=int)
+    first, second = (image_splits(labels)[0].validation for _ in range(2))
+    assert np.array_equal(first, second)
+    assert len(np.unique(np.diff(first))) > 2
+
+
+@pytest.mark.parametrize(
+    ("labels", "arguments", "message"),
+    [
+        (np.zeros(100), {"folds": 0}, "`folds` must be at least 1"),
+        (np.zeros(100), {"test_share": 1.0}, "`test_share` must be between"),
+        (np.zeros(100), {"validation_share": 0.0}, "`validation_share` must be between"),
+        (np.zeros(3), {}, "`labels` must give an image or more to each"),
+        (np.full(100, -1), {}, "0 images for the test and 0 others"),
+        (np.zeros(100), {"test_images": np.arange(0)}, "0 images for the test and 100 others"),
+        (np.zeros(100), {"test_images": np.arange(100)}, "100 images for the test and 0 others"),
+    ],
+)
+def test_images_that_cannot_be_split_are_refused(
+    labels: np.ndarray, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        image_splits(labels, **arguments)
+
+
+def test_parts_must_not_share_images() -> None:
+    with pytest.raises(ValueError, match="must not share images"):
+        ImageSplit(np.array([0, 1]), np.array([2]), np.array([1]))

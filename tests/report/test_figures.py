@@ -116,6 +116,13 @@ def test_there_is_no_usual_line_if_trial_0_is_infeasible() -> None:
     assert "usual setting (trial 0)" not in {t.name for t in history(study).data}
 
 
+def test_a_collapsed_trial_is_shown_with_its_value(searched: Study) -> None:
+    add(searched, 0.05, collapsed="all the same")
+    shown = trace(history(searched), "completed")
+    assert shown.y[-1] == 0.05
+    assert "trial 6: 0.05, collapsed" in shown.hovertext[-1]
+
+
 @pytest.mark.parametrize("figure_of", [history, search_path])
 def test_trials_without_a_value_are_marked_by_what_became_of_them(
     figure_of: Callable[[Study], go.Figure], searched: Study

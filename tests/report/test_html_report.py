@@ -75,12 +75,12 @@ def study_of(*values: float, direction: str = "maximize", name: str = "a study")
     return study
 
 
-def comparison(*differences: float, classes: str = "validation") -> SettingComparison:
+def comparison(*differences: float, part: str = "validation") -> SettingComparison:
     usual = np.linspace(0.2, 0.21, len(differences))
     best = usual + np.array(differences)
     seeds = tuple(range(1000, 1000 + len(differences)))
     return SettingComparison(
-        classes, seeds, {"map_at_r": usual, "nmi": usual}, {"map_at_r": best, "nmi": best}
+        part, seeds, {"map_at_r": usual, "nmi": usual}, {"map_at_r": best, "nmi": best}
     )
 
 
@@ -211,7 +211,7 @@ def test_a_loss_is_called_one(path: Path) -> None:
 
 def test_test_classes_have_the_headline(path: Path) -> None:
     validation = comparison(0.03, 0.031, 0.029)
-    page = Page(path, study_of(0.2, 0.3), validation, comparison(0.03, -0.03, classes="test"))
+    page = Page(path, study_of(0.2, 0.3), validation, comparison(0.03, -0.03, part="test"))
     assert page.headline.startswith("No gain is shown on test classes")
     assert page.text.index("on test classes") < page.text.index("better than the usual one on")
 
@@ -496,6 +496,30 @@ def test_the_table_has_a_row_for_each_trial_and_reasons(path: Path) -> None:
     ]
     assert [row[-1] for row in rows] == ["", "", "out of memory: 80 GiB", "OSError: disk full", ""]
     assert "5 trials: 2 completed, 1 infeasible, 1 failed, 1 running." in page.text
+
+
+def test_a_collapsed_trial_is_called_one_and_keeps_its_value(path: Path) -> None:
+    study = study_of(0.2, 0.3)
+    add(study, 0.1, collapsed="all the same", effective_rank=1.0)
+    page = Page(path, study)
+    assert page.table("outcome")[3] == [
+        "2", "collapsed", "0.1", "1", "0.1", "64", "1", page.table("outcome")[3][-2],
+        "all the same",
+    ]  # fmt: skip
+    assert "3 trials: 2 completed, 1 collapsed." in page.text
+
+
+def test_images_that_are_held_out_are_called_images(path: Path) -> None:
+    accuracy = {"knn_accuracy": np.array([0.4, 0.41]), "linear_accuracy": np.array([0.5, 0.5])}
+    better = {name: values + 0.1 for name, values in accuracy.items()}
+    compared = SettingComparison("test", (2000, 2001), accuracy, better, held_out="images")
+    page = Page(path, study_of(0.2, 0.3), compared)
+    assert page.headline.startswith(
+        "The best setting is better than the usual one on test images: kNN accuracy changes by "
+        "+0.1000"
+    )
+    assert "Trained again, test images" in page.text
+    assert page.table("best less usual")[2][0] == "Linear probe accuracy"
 
 
 def test_every_column_of_the_trials_can_be_sorted_by_plain_numbers(path: Path) -> None:

@@ -33,8 +33,13 @@ def images(n: int, size: int) -> Tensor:
     return torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
-def backbone(name: str, weights: str | Path = "random", image_size: int | None = 32) -> Backbone:
-    return Backbone(BackboneOptions(name, weights, image_size)).eval()
+def backbone(
+    name: str,
+    weights: str | Path = "random",
+    image_size: int | None = 32,
+    small_stem: bool = False,
+) -> Backbone:
+    return Backbone(BackboneOptions(name, weights, image_size, small_stem)).eval()
 
 
 def state(name: str, **arguments: Any) -> dict[str, Tensor]:
@@ -429,6 +434,56 @@ def test_the_embedding_model_trains_backbone_and_head() -> None:
     assert embeddings.shape == (2, 6)
     embeddings.sum().backward()
     assert all(p.grad is not None for p in model.parameters())
+
+
+def test_the_mlp_head_has_a_hidden_layer_as_wide_as_the_features() -> None:
+    model = EmbeddingModel(backbone("test_resnet"), 6, "mlp")
+    assert model(images(2, 32)).shape == (2, 6)
+    assert [type(layer) for layer in model.head] == [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear]
+    assert model.head[0].out_features == model.backbone.width
+
+
+@pytest.mark.parametrize(
+    ("name", "downsampling"),
+    [
+        ("resnet18", 8),
+        ("test_resnet", 8),
+        ("test_efficientnet", 16),
+        ("tf_efficientnet_lite0", 16),
+        ("densenet121", 8),
+    ],
+)
+def test_a_small_stem_keeps_the_resolution(name: str, downsampling: int) -> None:
+    small = backbone(name, image_size=64, small_stem=True)
+    maps = small.model.forward_features(images(1, 64))
+    assert maps.shape[2:] == (64 // downsampling, 64 // downsampling)
+    assert small(images(1, 64)).shape == (1, small.width)
+
+
+def test_a_small_stem_takes_the_weights_of_such_a_model(tmp_path: Path) -> None:
+    path = tmp_path / "small.pt"
+    torch.save(backbone("test_resnet", small_stem=True).model.state_dict(), path)
+    loaded = backbone("test_resnet", weights=path, small_stem=True)
+    expected = torch.load(path, weights_only=True)
+    assert all(torch.equal(v, expected[k]) for k, v in loaded.model.state_dict().items())
+
+
+def test_a_small_stem_does_not_take_the_weights_of_another(tmp_path: Path) -> None:
+    path = tmp_path / "resnet18.pt"
+    torch.save(timm.create_model("resnet18", num_classes=0).state_dict(), path)
+    with pytest.raises(ValueError, match="has in another shape 'conv1.weight'"):
+        backbone("resnet18", weights=path, small_stem=True)
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_convnext", "dla34"])
+def test_a_backbone_without_a_stem_to_be_made_small_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"`small_stem` is True, .* backbone '{name}' has not"):
+        backbone(name, small_stem=True)
+
+
+def test_a_small_stem_is_not_pretrained() -> None:
+    with pytest.raises(ValueError, match="`weights` is 'pretrained', but a small stem has no"):
+        BackboneOptions("resnet18", small_stem=True)
 
 
 def features(n: int = 50, width: int = 7) -> Tensor:
