@@ -90,7 +90,8 @@ def test_float32_gradients_are_those_of_float64(aggregation: Any) -> None:
 
 def test_mean_over_all_pairs_does_not_depend_on_the_batch_size() -> None:
     # The mean over every batch of 4 of 6 samples, one per class, is that of the whole.
-    loss, embeddings, labels = SplitMarginLoss(margin=0.0), batch(6), torch.arange(6)
+    loss = SplitMarginLoss(margin=0.0, aggregation="all")
+    embeddings, labels = batch(6), torch.arange(6)
     subsets = torch.combinations(labels, 4)
     values = [loss.terms(embeddings[subset], labels[subset]).entropy for subset in subsets]
     torch.testing.assert_close(torch.stack(values).mean(), loss.terms(embeddings, labels).entropy)
