@@ -66,9 +66,11 @@ def pairs(temperature: float) -> dict[str, Pair]:
     of_negatives = partial(plain_infonce, temperature=temperature)
     of_all = partial(plain_infonce, temperature=temperature, denominator="all")
     return {
-        "SplitInfoNCELoss": Pair(SplitInfoNCELoss(temperature=temperature), of_negatives),
+        "SplitInfoNCELoss": Pair(
+            SplitInfoNCELoss(balance=1.0, temperature=temperature), of_negatives
+        ),
         "SplitInfoNCELoss, all": Pair(
-            SplitInfoNCELoss(temperature=temperature, denominator="all"), of_all
+            SplitInfoNCELoss(balance=1.0, temperature=temperature, denominator="all"), of_all
         ),
         SUPCON: Pair(SupConLoss(temperature), lambda x, y: of_all(x, y) / temperature),
         "PML NTXentLoss": Pair(NTXentLoss(temperature), partial(plain_ntxent, temperature)),

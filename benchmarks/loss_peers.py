@@ -132,15 +132,20 @@ def plain_positive(similarity: Tensor, positive: Tensor) -> Tensor:
     return -((similarity * positive).sum(dim=1) / positive.sum(dim=1)).mean()
 
 
-INFONCE = SplitInfoNCELoss(temperature=TEMPERATURE)
-INFONCE_ALL = SplitInfoNCELoss(temperature=TEMPERATURE, denominator="all")
+INFONCE = SplitInfoNCELoss(balance=1.0, temperature=TEMPERATURE)
+INFONCE_ALL = SplitInfoNCELoss(balance=1.0, temperature=TEMPERATURE, denominator="all")
 COSINE = ContrastiveLoss(pos_margin=1, neg_margin=MARGIN, distance=CosineSimilarity())
 
 SUPCON = "PML SupConLoss"
 CONTENDERS = (
     Contender("SplitInfoNCELoss", "ours", "InfoNCE", of_labels(INFONCE)),
     Contender("SplitInfoNCELoss, all", "ours", "InfoNCE", of_labels(INFONCE_ALL)),
-    Contender("SplitMarginLoss", "ours", "margin", of_labels(SplitMarginLoss(margin=MARGIN))),
+    Contender(
+        "SplitMarginLoss",
+        "ours",
+        "margin",
+        of_labels(SplitMarginLoss(margin=MARGIN, aggregation="all")),
+    ),
     Contender(SUPCON, "peer", "InfoNCE", of_labels(SupConLoss(TEMPERATURE))),
     Contender("PML NTXentLoss", "peer", "InfoNCE", of_labels(NTXentLoss(TEMPERATURE)), 3),
     Contender("lightly NTXentLoss", "peer", "InfoNCE", of_views(TwoViewNTXentLoss(TEMPERATURE))),

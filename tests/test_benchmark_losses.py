@@ -32,10 +32,10 @@ def test_plain_losses_are_ours(load: Load) -> None:
     peers = load("loss_peers")
     embeddings, labels, _ = peers.random_batch(32, 8, torch.float64, "cpu")
     for denominator in ("negatives", "all"):
-        ours = SplitInfoNCELoss(temperature=0.1, denominator=denominator)
+        ours = SplitInfoNCELoss(1.0, 0.1, denominator)
         plain = peers.plain_infonce(embeddings, labels, 0.1, denominator)
         torch.testing.assert_close(ours(embeddings, labels), plain)
-    ours = SplitMarginLoss(margin=peers.MARGIN)
+    ours = SplitMarginLoss(1.0, peers.MARGIN, "all")
     torch.testing.assert_close(ours(embeddings, labels), peers.plain_margin(embeddings, labels))
 
 
