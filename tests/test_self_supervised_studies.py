@@ -11,8 +11,8 @@ import optuna
 from PIL import Image
 import pytest
 
-from cbal_optuna import command_line
 from cbal_optuna.command_line import main
+from cbal_optuna.command_line import running
 
 
 STUDIES = Path(__file__).parents[1] / "studies"
@@ -71,7 +71,7 @@ def folder(tmp_path: Path) -> Path:
 def test_cifar10_from_the_command_line_to_the_report(
     run: Callable[..., Result], cifar10: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command_line, "FINAL_SEEDS", 2)
+    monkeypatch.setattr(running, "FINAL_SEEDS", 2)
     command = ("cifar10_ssl", "--root", str(cifar10), *TINY, "--confirm", "1", "--final")
     status, out, _ = run(*command, "--n-trials", "2")
     assert status == 0

@@ -1,0 +1,223 @@
+"""The options that all scripts in ``studies/`` have."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from cbal_optuna.command_line.argument_types import micro_batch
+from cbal_optuna.command_line.argument_types import natural
+from cbal_optuna.command_line.argument_types import positive
+from cbal_optuna.command_line.argument_types import positive_float
+from cbal_optuna.command_line.argument_types import seed
+from cbal_optuna.command_line.argument_types import study_name
+from cbal_optuna.command_line.scripts import Group
+from cbal_optuna.command_line.scripts import StudyScript
+from cbal_optuna.data import default_cache_directory
+from cbal_optuna.objectives import LOSSES
+from cbal_optuna.study import SAMPLERS
+from cbal_optuna.training import AUTO
+from cbal_optuna.training import BATCH_NORM_MODES
+from cbal_optuna.training import LEARNING_RATE_RULES
+from cbal_optuna.training import PRETRAINED
+from cbal_optuna.training import WHOLE
+
+
+FINAL_SEEDS = 5
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One sentence, without the usage."""
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def parser_of(script: StudyScript) -> argparse.ArgumentParser:
+    parser = _Parser(
+        description=script.description,
+        epilog="Running the same command again resumes the study, or shows its result.",
+    )
+    script.add_arguments(parser)
+    _add_search_options(parser.add_argument_group("search"), script.space().batch_sizes)
+    _add_result_options(
+        parser.add_argument_group("results"), script.name, script.objective.held_out
+    )
+    model, training = (parser.add_argument_group(name) for name in ("model", "training"))
+    _add_model_options(model)
+    _add_training_options(training)
+    script.add_own_options(model, training)
+    parser.set_defaults(**script.defaults)
+    return parser
+
+
+def _add_search_options(group: Group, batch_sizes: Sequence[int]) -> None:
+    group.add_argument(
+        "--n-trials",
+        type=positive,
+        default=30,
+        metavar="N",
+        help="trials of the study in all, those of earlier runs included (default: %(default)s)",
+    )
+    group.add_argument(
+        "--timeout", type=positive, metavar="S", help="begin no trial after so many seconds"
+    )
+    group.add_argument(
+        "--stop-when-converged",
+        action="store_true",
+        help="stop before --n-trials once further trials are expected to gain next to nothing",
+    )
+    group.add_argument(
+        "--sampler",
+        choices=SAMPLERS,
+        default="cd",
+        help="cd is coordinate descent; the others are Optuna's (default: %(default)s)",
+    )
+    group.add_argument("--loss", choices=LOSSES, default="infonce", help="(default: %(default)s)")
+    group.add_argument(
+        "--batch-sizes",
+        type=positive,
+        nargs="+",
+        default=batch_sizes,
+        metavar="N",
+        help=f"batch sizes to choose from (default: {_listed(batch_sizes)})",
+    )
+    group.add_argument(
+        "--seed",
+        type=seed,
+        default=0,
+        metavar="N",
+        help="of the search and of its trainings (default: %(default)s)",
+    )
+
+
+def _add_result_options(group: Group, name: str, held_out: str) -> None:
+    group.add_argument(
+        "--storage",
+        default=f"sqlite:///{name}.db",
+        metavar="URL",
+        help="database of the study, as SQLAlchemy names it (default: %(default)s)",
+    )
+    group.add_argument(
+        "--study-name",
+        type=study_name,
+        metavar="NAME",
+        help=f"(default: {name}, followed by -LOSS and -SAMPLER where they are not the default)",
+    )
+    group.add_argument(
+        "--report", type=Path, metavar="FILE.html", help="(default: the study's name .html)"
+    )
+    group.add_argument(
+        "--confirm",
+        type=natural,
+        default=5,
+        metavar="N",
+        help="fresh seeds with which the usual and the best setting are trained again to tell "
+        "the gain from luck; 0 for none (default: %(default)s)",
+    )
+    group.add_argument(
+        "--final",
+        action="store_true",
+        help=f"train both on all training and validation {held_out} with {FINAL_SEEDS} fresh "
+        f"seeds and evaluate them on the test {held_out}",
+    )
+
+
+def _add_model_options(group: Group) -> None:
+    group.add_argument(
+        "--backbone",
+        default="resnet50",
+        metavar="NAME",
+        help="any model that timm knows (default: %(default)s)",
+    )
+    group.add_argument(
+        "--weights",
+        default=PRETRAINED,
+        metavar="FILE",
+        help="safetensors file or checkpoint of tensors; 'pretrained' for timm's own; 'random' "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--image-size",
+        type=positive,
+        metavar="PX",
+        help="side of the square images (default: what the backbone was made for)",
+    )
+    group.add_argument(
+        "--embedding-dim", type=positive, default=128, metavar="N", help="(default: %(default)s)"
+    )
+    group.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)"
+    )
+    group.add_argument(
+        "--cache-dir",
+        type=Path,
+        metavar="DIR",
+        help="keeps decoded images and features (default: $CBAL_CACHE or "
+        f"{default_cache_directory()})",
+    )
+
+
+def _add_training_options(group: Group) -> None:
+    group.add_argument(
+        "--samples",
+        type=positive,
+        default=40_000,
+        metavar="N",
+        help="budget of a training, in images seen (default: %(default)s)",
+    )
+    group.add_argument(
+        "--repeats",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="trainings per trial, with different seeds (default: %(default)s)",
+    )
+    group.add_argument(
+        "--folds",
+        type=positive,
+        default=1,
+        metavar="K",
+        help="disjoint validation sets, each trained for (default: %(default)s)",
+    )
+    group.add_argument(
+        "--learning-rate",
+        type=positive_float,
+        default=1e-3,
+        metavar="LR",
+        help="(default: %(default)s)",
+    )
+    group.add_argument(
+        "--learning-rate-rule",
+        choices=LEARNING_RATE_RULES,
+        default="none",
+        help="how it follows the batch size, from 128 on (default: %(default)s)",
+    )
+    group.add_argument(
+        "--weight-decay",
+        type=positive_float,
+        default=1e-4,
+        metavar="WD",
+        help="(default: %(default)s)",
+    )
+    group.add_argument(
+        "--micro-batch",
+        type=micro_batch,
+        default=AUTO,
+        metavar="N",
+        help="images that go through the model at once; the gradient stays that of the whole "
+        f"batch: a number, {WHOLE!r}, or {AUTO!r} for as much of the batch as fits into memory "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--batch-norm",
+        choices=BATCH_NORM_MODES,
+        default="train",
+        help="frozen: BatchNorm keeps the statistics that came with the weights, and results do "
+        "not depend on --micro-batch (default: %(default)s)",
+    )
+
+
+def _listed(values: Sequence[object]) -> str:
+    return " ".join(map(str, values))

@@ -1,0 +1,235 @@
+"""Runs the study that a script and its command line describe."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from collections.abc import Sequence
+import os
+from pathlib import Path
+from typing import Any
+from typing import NoReturn
+import warnings
+
+import optuna
+from optuna.distributions import CategoricalDistribution
+from optuna.exceptions import OptunaError
+from optuna.storages import RDBStorage
+
+from cbal_optuna.command_line.options import FINAL_SEEDS
+from cbal_optuna.command_line.options import parser_of
+from cbal_optuna.command_line.scripts import StudyScript
+from cbal_optuna.convergence import StopWhenConverged
+from cbal_optuna.interruption import Interrupted
+from cbal_optuna.interruption import Interruption
+from cbal_optuna.objectives import InfeasibleSettingError
+from cbal_optuna.objectives import Objective
+from cbal_optuna.objectives import Outcome
+from cbal_optuna.objectives import Setting
+from cbal_optuna.objectives import TEST
+from cbal_optuna.objectives import VALIDATION
+from cbal_optuna.report import result_text
+from cbal_optuna.report import write_report
+from cbal_optuna.retraining import compare_settings
+from cbal_optuna.retraining import SettingComparison
+from cbal_optuna.storage import check_storage
+from cbal_optuna.storage import masked
+from cbal_optuna.storage import open_storage
+from cbal_optuna.study import check_study
+from cbal_optuna.study import FailingTrialsError
+from cbal_optuna.study import open_study
+from cbal_optuna.study import run_trials
+from cbal_optuna.study import run_usual
+from cbal_optuna.summary import summarize
+from cbal_optuna.training import TrainingOptions
+
+
+def main(script: StudyScript, arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a study as its command line says, and exit: with status 2 if the input is wrong."""
+    parser = parser_of(script)
+    options = parser.parse_args(arguments)
+    _fill_in_names(options, script.name)
+    interruption = Interruption()
+    warnings.formatwarning = _warning_without_code
+    # Optuna warns of each failed trial, with a traceback; the progress bar says it in one line.
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        exists = _check_places(options)
+        objective = _objective(script, options, interruption)
+        if exists:
+            _check_studies(options, objective)
+        objective.prepare()
+        storage = open_storage(options.storage)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    except Interrupted as interrupted:
+        parser.exit(128 + interrupted.number, "\nInterrupted. No study was touched.\n")
+    interruption.defer()
+    try:
+        status = _run(options, objective, storage, interruption)
+    except Interrupted as interrupted:
+        parser.exit(
+            128 + interrupted.number,
+            "\nInterrupted. The study is kept; the same command resumes it.\n",
+        )
+    except (FailingTrialsError, InfeasibleSettingError, OptunaError, OSError) as error:
+        parser.exit(1, f"{parser.prog}: error: {error}\n")
+    parser.exit(status)
+
+
+def _fill_in_names(options: argparse.Namespace, name: str) -> None:
+    """The defaults that depend on other options."""
+    if options.study_name is None:
+        loss = "" if options.loss == "infonce" else f"-{options.loss}"
+        sampler = "" if options.sampler == "cd" else f"-{options.sampler}"
+        options.study_name = f"{name}{loss}{sampler}"
+    if options.report is None:
+        options.report = Path(f"{options.study_name}.html")
+
+
+def _warning_without_code(
+    message: Warning | str, category: object, filename: str, lineno: int, line: str | None = None
+) -> str:
+    return f"warning: {message}\n"
+
+
+def _objective(
+    script: StudyScript, options: argparse.Namespace, interruption: Interruption
+) -> Objective[Outcome]:
+    batch_sizes = sorted(set(options.batch_sizes))
+    space = script.space(
+        options.loss,
+        learning_rate=options.learning_rate,
+        weight_decay=options.weight_decay,
+        batch_size=CategoricalDistribution(batch_sizes)
+        if len(batch_sizes) > 1
+        else batch_sizes[0],
+    )
+    training = TrainingOptions(
+        samples=options.samples,
+        learning_rate_rule=options.learning_rate_rule,
+        micro_batch=options.micro_batch,
+        batch_norm=options.batch_norm,
+    )
+    own: dict[str, Any] = {"augmentation": script.augmentation, "test_share": script.test_share}
+    return script.objective(
+        script.dataset(options),
+        backbone=options.backbone,
+        weights=options.weights,
+        image_size=options.image_size,
+        embedding_dim=options.embedding_dim,
+        loss=options.loss,
+        space=space,
+        repeats=options.repeats,
+        folds=options.folds,
+        device=options.device,
+        seed=options.seed,
+        cache_directory=options.cache_dir,
+        on_step=interruption.check,
+        **script.own_arguments(options, training),
+        **{name: value for name, value in own.items() if value is not None},
+    )
+
+
+def _check_places(options: argparse.Namespace) -> bool:
+    """See that report and storage can be written to, before anything is, and whether the storage
+    exists.
+
+    Raises:
+        ValueError: One of them cannot.
+    """
+    report = options.report.resolve()
+    if report.is_dir() or not report.parent.is_dir() or not os.access(report.parent, os.W_OK):
+        raise ValueError(
+            f"`--report` is {str(options.report)!r}; it should be a file in a folder that exists "
+            "and can be written to."
+        )
+    if report.exists() and report.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(
+            f"`--report` is {str(options.report)!r}, a file that is there and no .html file; it "
+            "should be another one."
+        )
+    if options.storage.endswith(options.report.name):
+        raise ValueError(f"`--report` {options.report} is the file of `--storage`.")
+    return check_storage(options.storage)
+
+
+def _check_studies(options: argparse.Namespace, objective: Objective[Outcome]) -> None:
+    """See that the studies of these names, if there are, are of this objective.
+
+    Raises:
+        ValueError: One of them is not.
+    """
+    storage = open_storage(options.storage)
+    existing = optuna.get_all_study_names(storage)
+    for fresh_seeds in ("", VALIDATION, TEST):
+        name = ".".join(filter(None, (options.study_name, fresh_seeds)))
+        if name in existing:
+            check_study(
+                optuna.load_study(study_name=name, storage=storage), objective, fresh_seeds
+            )
+
+
+def _run(
+    options: argparse.Namespace,
+    objective: Objective[Outcome],
+    storage: RDBStorage,
+    interruption: Interruption,
+) -> int:
+    """Run the study and show its result; gives the exit status."""
+    study = open_study(options.study_name, storage, objective, options.sampler, options.seed)
+    print(f"{study.study_name}: {options.n_trials} trials, stored in {masked(options.storage)}")
+    comparisons: list[SettingComparison] = []
+    try:
+        between = interruption.check
+        callbacks = [StopWhenConverged()] if options.stop_when_converged else []
+        run_trials(
+            study,
+            objective,
+            options.n_trials,
+            options.timeout,
+            between=between,
+            callbacks=callbacks,
+        )
+        if options.timeout is None:
+            run_usual(study, objective, between=between)
+        comparisons.extend(_comparisons(options, objective, study, storage))
+    finally:
+        print(f"\n{result_text(study, comparisons)}\n")
+        write_report(options.report, study, comparisons)
+        print(_next_commands(options))
+    return 0 if _best_params(study) else 1
+
+
+def _best_params(study: optuna.Study) -> Setting:
+    """Those of the best trial; none if no trial has a feasible value."""
+    try:
+        return summarize(study).recommended.params
+    except ValueError:
+        return {}
+
+
+def _comparisons(
+    options: argparse.Namespace,
+    objective: Objective[Outcome],
+    study: optuna.Study,
+    storage: RDBStorage,
+) -> Iterator[SettingComparison]:
+    usual, best = objective.space.searched(objective.space.usual), _best_params(study)
+    wanted = {VALIDATION: options.confirm, TEST: FINAL_SEEDS if options.final else 0}
+    if best == usual:
+        # Its test result is still asked for.
+        del wanted[VALIDATION]
+    for part, n_seeds in wanted.items():
+        if n_seeds and best:
+            yield compare_settings(
+                objective, storage, study.study_name, usual, best, part=part, n_seeds=n_seeds
+            )
+
+
+def _next_commands(options: argparse.Namespace) -> str:
+    return (
+        f"Report: {options.report}\n"
+        f"Dashboard: optuna-dashboard {masked(options.storage)}"
+        '    (pip install ".[dashboard]")'
+    )
