@@ -15,8 +15,10 @@ from typing import Literal
 
 import numpy as np
 from optuna.storages import BaseStorage
+from optuna.study import load_study
 from optuna.study import Study
 from optuna.trial import create_trial
+from optuna.trial import FrozenTrial
 from scipy.stats import t as student_t
 from tqdm import tqdm
 
@@ -31,6 +33,7 @@ from cbal_optuna.study import load_or_create
 CONFIDENCE = 0.95
 # Added to the objective's seed; trials use that seed and, with repeats, the few that follow.
 _FIRST_SEED = {VALIDATION: 1_000, TEST: 2_000}
+_MEASURES, _HELD_OUT = "measures", "held_out"
 
 
 @dataclass(frozen=True)
@@ -126,28 +129,72 @@ def compare_settings(
         InfeasibleSettingError: One of the settings cannot be trained.
         ValueError: A study of that name is another one.
     """
-    study = load_or_create(f"{study_name}.{part}", storage, objective, fresh_seeds=part)
+    name = _comparison_name(study_name, part)
+    study = load_or_create(name, storage, objective, fresh_seeds=part)
+    study.set_user_attr(_MEASURES, list(objective.measures(part)))
+    study.set_user_attr(_HELD_OUT, objective.held_out)
     seeds = tuple(objective.seed + _FIRST_SEED[part] + i for i in range(n_seeds))
     runs = [(setting, seed) for seed in seeds for setting in (usual, best)]
-    progress = tqdm(runs, f"{part} {objective.held_out}, fresh seeds")
-    rows = [_trained(objective, study, setting, part, seed) for setting, seed in progress]
-    values = {m: np.array([row[m] for row in rows]) for m in objective.measures(part)}
-    return SettingComparison(
-        part,
-        seeds,
-        usual={m: v[0::2] for m, v in values.items()},
-        best={m: v[1::2] for m, v in values.items()},
-        held_out=objective.held_out,
-    )
+    for setting, seed in tqdm(runs, f"{part} {objective.held_out}, fresh seeds"):
+        if seed not in _trainings(study, setting):
+            _train(objective, study, setting, part, seed)
+    return _compared(study, part, seeds, usual, best)
 
 
-def _trained(
+def stored_comparisons(
+    storage: BaseStorage, study_name: str, usual: Setting, best: Setting
+) -> list[SettingComparison]:
+    """The comparisons of the two settings that are in the storage, by the seeds with which both
+    have been trained.
+
+    Args:
+        storage, study_name, usual, best:
+            As for :func:`compare_settings`.
+    """
+    comparisons = []
+    for part in _FIRST_SEED:
+        try:
+            study = load_study(study_name=_comparison_name(study_name, part), storage=storage)
+        except KeyError:
+            continue
+        seeds = sorted(_trainings(study, usual).keys() & _trainings(study, best).keys())
+        if seeds and (part == TEST or usual != best):
+            comparisons.append(_compared(study, part, tuple(seeds), usual, best))
+    return comparisons
+
+
+def is_comparison(study_name: str) -> bool:
+    """Whether a study of this name holds the trainings of :func:`compare_settings`."""
+    return study_name.rpartition(".")[2] in _FIRST_SEED
+
+
+def _comparison_name(study_name: str, part: str) -> str:
+    return f"{study_name}.{part}"
+
+
+def _compared(
+    study: Study, part: str, seeds: tuple[int, ...], usual: Setting, best: Setting
+) -> SettingComparison:
+    attributes = study.user_attrs
+
+    def values(setting: Setting) -> dict[str, np.ndarray]:
+        trainings = _trainings(study, setting)
+        rows = [trainings[seed].user_attrs for seed in seeds]
+        return {m: np.array([row[m] for row in rows]) for m in attributes[_MEASURES]}
+
+    return SettingComparison(part, seeds, values(usual), values(best), attributes[_HELD_OUT])
+
+
+def _trainings(study: Study, setting: Setting) -> dict[int, FrozenTrial]:
+    """With this setting, by seed."""
+    trials = study.get_trials(deepcopy=False)
+    return {t.user_attrs["seed"]: t for t in trials if t.params == setting}
+
+
+def _train(
     objective: Objective[Outcome], study: Study, setting: Setting, part: str, seed: int
-) -> dict[str, float]:
-    """The metrics of one training, from the study if it is there already."""
-    for trial in study.get_trials(deepcopy=False):
-        if trial.params == setting and trial.user_attrs["seed"] == seed:
-            return trial.user_attrs
+) -> None:
+    """Once, and store what comes of it."""
     outcomes = [
         objective.run(
             objective.space.completed(setting),
@@ -167,4 +214,3 @@ def _trained(
             user_attrs={**attributes, "seed": seed},
         )
     )
-    return attributes

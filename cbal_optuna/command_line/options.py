@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from cbal_optuna.command_line.argument_types import micro_batch
 from cbal_optuna.command_line.argument_types import natural
@@ -13,6 +12,7 @@ from cbal_optuna.command_line.argument_types import positive
 from cbal_optuna.command_line.argument_types import positive_float
 from cbal_optuna.command_line.argument_types import seed
 from cbal_optuna.command_line.argument_types import study_name
+from cbal_optuna.command_line.parser import Parser
 from cbal_optuna.command_line.scripts import Group
 from cbal_optuna.command_line.scripts import StudyScript
 from cbal_optuna.data import default_cache_directory
@@ -28,14 +28,8 @@ from cbal_optuna.training import WHOLE
 FINAL_SEEDS = 5
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One sentence, without the usage."""
-        self.exit(2, f"{self.prog}: error: {message}\n")
-
-
 def parser_of(script: StudyScript) -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         description=script.description,
         epilog="Running the same command again resumes the study, or shows its result.",
     )

@@ -1,0 +1,37 @@
+"""What ``python -m cbal_optuna`` does with stored studies, a command per module."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NoReturn
+
+import optuna
+from optuna.exceptions import OptunaError
+
+from cbal_optuna.command_line.parser import Parser
+from cbal_optuna.commands import report
+from cbal_optuna.commands import summary
+from cbal_optuna.version import __version__
+
+
+__all__ = ["main"]
+
+_COMMANDS = (summary, report)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command and exit: with status 2 if the input is wrong."""
+    parser = Parser(prog="python -m cbal_optuna", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in _COMMANDS:
+        command.add(commands)
+    options = parser.parse_args(arguments)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        options.run(options)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    except OptunaError as error:
+        parser.exit(1, f"{parser.prog}: error: {error}\n")
+    parser.exit()

@@ -1,0 +1,38 @@
+"""``report``: studies as HTML pages."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from cbal_optuna.command_line.parser import Parser
+from cbal_optuna.commands.stored import add_command
+from cbal_optuna.commands.stored import Commands
+from cbal_optuna.commands.stored import comparisons_of
+from cbal_optuna.commands.stored import stored_studies
+from cbal_optuna.report import write_report
+
+
+def add(commands: Commands[Parser]) -> None:
+    parser = add_command(
+        commands,
+        "report",
+        run,
+        "Write studies as one HTML file that needs nothing else.",
+        "sqlite:///cub200.db -o report.html",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("report.html"),
+        metavar="FILE.html",
+        help="(default: %(default)s)",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    storage, studies = stored_studies(options)
+    for study in studies:
+        write_report(options.output, study, comparisons_of(storage, study))
+    print(options.output)

@@ -1,0 +1,99 @@
+"""The studies that a command line names, out of the storage that it names."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from collections.abc import Sequence
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.study import Study
+
+from cbal_optuna.command_line.parser import Parser
+from cbal_optuna.retraining import is_comparison
+from cbal_optuna.retraining import SettingComparison
+from cbal_optuna.retraining import stored_comparisons
+from cbal_optuna.storage import check_storage
+from cbal_optuna.storage import masked
+from cbal_optuna.storage import open_storage
+from cbal_optuna.summary import summarize
+from cbal_optuna.summary import USUAL
+
+
+Commands = argparse._SubParsersAction
+
+
+def add_command(
+    commands: Commands[Parser],
+    name: str,
+    run: Callable[[argparse.Namespace], None],
+    description: str,
+    example: str,
+) -> Parser:
+    """A command that takes a storage and names of studies.
+
+    Args:
+        commands, name:
+            Of the command.
+        run:
+            Does it.
+        description:
+            What it does, in a sentence.
+        example:
+            Its arguments, for ``--help``.
+    """
+    parser = commands.add_parser(
+        name,
+        help=description,
+        description=description,
+        epilog=f"example: python -m cbal_optuna {name} {example}",
+    )
+    parser.add_argument(
+        "storage", metavar="STORAGE", help="URL of the database, as sqlite:///cub200.db"
+    )
+    parser.add_argument(
+        "--study",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="(default: all, but for those that hold trainings with fresh seeds)",
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def stored_studies(options: argparse.Namespace) -> tuple[RDBStorage, list[Study]]:
+    """The storage and the studies of a command line.
+
+    Raises:
+        ValueError: The storage cannot be used, or there is no such study.
+    """
+    if not check_storage(options.storage):
+        raise ValueError(
+            f"`STORAGE` {masked(options.storage)} holds no studies; it should be the database of "
+            "one."
+        )
+    storage = open_storage(options.storage)
+    names = optuna.get_all_study_names(storage)
+    wanted = options.study or [name for name in names if not is_comparison(name)]
+    for name in wanted:
+        if name not in names:
+            raise ValueError(
+                f"`--study` is {name!r}; it should be one of {', '.join(map(repr, names))}."
+            )
+    if not wanted:
+        raise ValueError(f"`STORAGE` {masked(options.storage)} holds no studies.")
+    return storage, [optuna.load_study(study_name=name, storage=storage) for name in wanted]
+
+
+def comparisons_of(storage: RDBStorage, study: Study) -> Sequence[SettingComparison]:
+    """Those of its usual and its recommended setting, as far as they are stored."""
+    usual = study.user_attrs.get(USUAL)
+    try:
+        best = summarize(study).recommended.params
+    except ValueError:
+        return []
+    if usual is None:
+        return []
+    return stored_comparisons(storage, study.study_name, usual, best)
