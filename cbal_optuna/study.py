@@ -33,6 +33,8 @@ from cbal_optuna.summary import USUAL
 USABLE = (TrialState.COMPLETE, TrialState.PRUNED)
 _MAX_FAILURES_IN_A_ROW = 3
 _OBJECTIVE = "objective"
+# User attributes that say how a study has been searched.
+SAMPLER, SEARCH_SEED = "sampler", "search_seed"
 
 
 class FailingTrialsError(RuntimeError):
@@ -125,6 +127,9 @@ def open_study(
     """
     study = load_or_create(name, storage, objective)
     trials = study.get_trials(deepcopy=False)
+    if not trials:
+        study.set_user_attr(SAMPLER, sampler)
+        study.set_user_attr(SEARCH_SEED, seed)
     # Coordinate descent goes by the trials; others would draw the numbers of the first run again.
     seed = seed if sampler == "cd" or not trials else _resumed_seed(seed, len(trials))
     space = objective.space

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from cbal_optuna.command_line.comparing import main_of_comparison
 from cbal_optuna.command_line.running import main
 from cbal_optuna.command_line.scripts import SelfSupervisedScript
 from cbal_optuna.command_line.scripts import StudyScript
 
 
-__all__ = ["SelfSupervisedScript", "StudyScript", "main"]
+__all__ = ["SelfSupervisedScript", "StudyScript", "main", "main_of_comparison"]

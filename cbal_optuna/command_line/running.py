@@ -48,7 +48,7 @@ def main(script: StudyScript, arguments: Sequence[str] | None = None) -> NoRetur
     """Run a study as its command line says, and exit: with status 2 if the input is wrong."""
     parser = parser_of(script)
     options = parser.parse_args(arguments)
-    _fill_in_names(options, script.name)
+    fill_in_names(options, script.name)
     interruption = Interruption()
     warnings.formatwarning = _warning_without_code
     # Optuna warns of each failed trial, with a traceback; the progress bar says it in one line.
@@ -77,7 +77,7 @@ def main(script: StudyScript, arguments: Sequence[str] | None = None) -> NoRetur
     parser.exit(status)
 
 
-def _fill_in_names(options: argparse.Namespace, name: str) -> None:
+def fill_in_names(options: argparse.Namespace, name: str) -> None:
     """The defaults that depend on other options."""
     if options.study_name is None:
         loss = "" if options.loss == "infonce" else f"-{options.loss}"

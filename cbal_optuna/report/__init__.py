@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from cbal_optuna.report.comparison import best_so_far
+from cbal_optuna.report.comparison import comparison_text
+from cbal_optuna.report.comparison import write_comparison
 from cbal_optuna.report.figures import history
 from cbal_optuna.report.figures import search_path
 from cbal_optuna.report.figures import slices
@@ -9,4 +12,13 @@ from cbal_optuna.report.html import write_report
 from cbal_optuna.report.text import result_text
 
 
-__all__ = ["history", "result_text", "search_path", "slices", "write_report"]
+__all__ = [
+    "best_so_far",
+    "comparison_text",
+    "history",
+    "result_text",
+    "search_path",
+    "slices",
+    "write_comparison",
+    "write_report",
+]

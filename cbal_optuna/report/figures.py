@@ -58,7 +58,7 @@ def history(study: Study) -> go.Figure:
     trials = _begun(study)
     valued = _valued(trials)
     if not valued:
-        return _nothing("No trial has a value yet.")
+        return nothing("No trial has a value yet.")
     numbers = [t.number for t in valued]
     values = np.array([t.value for t in valued], dtype=float)
     best_of = np.maximum if study.direction == StudyDirection.MAXIMIZE else np.minimum
@@ -79,7 +79,7 @@ def history(study: Study) -> go.Figure:
         # At the lower edge, whatever the values of the others.
         x, y = [t.number for t in marked], [0.03] * len(marked)
         figure.add_scatter(**_points(name, marked, x, y), marker=_MARKS[name], yaxis="y2")
-    _dress(figure)
+    dress(figure)
     figure.update_layout(
         xaxis={"title": {"text": "trial"}, "range": ends},
         yaxis={"title": {"text": _value_name(study)}},
@@ -101,19 +101,17 @@ def search_path(study: Study) -> go.Figure:
     """
     trials = _begun(study)
     if not _valued(trials):
-        return _nothing("No trial has a value yet.")
+        return nothing("No trial has a value yet.")
     axes = axes_of(trials)
     numeric = [axis for axis in axes if axis.numeric]
     plane = sorted(numeric, key=lambda a: (a.name != "balance", a.name == "batch_size"))[:2]
     if len(plane) < 2:
-        return _nothing("A path needs two numeric hyper-parameters that are searched.")
+        return nothing("A path needs two numeric hyper-parameters that are searched.")
     x, y = plane
     trials = [t for t in trials if x.name in t.params and y.name in t.params]
     valued = _valued(trials)
     if not valued:
-        return _nothing(
-            f"No trial with {text_label(x.name)} and {text_label(y.name)} has a value."
-        )
+        return nothing(f"No trial with {text_label(x.name)} and {text_label(y.name)} has a value.")
     size = next((a for a in axes if a.name == "batch_size" and a not in plane), None)
     figure = go.Figure()
     _add_path(figure, valued, x, y, size)
@@ -127,7 +125,7 @@ def search_path(study: Study) -> go.Figure:
         figure.add_scatter(
             **_points(name, [trial], x.positions([trial]), y.positions([trial])), marker=ring
         )
-    _dress(figure)
+    dress(figure)
     figure.update_layout(xaxis=x.layout(), yaxis=y.layout(), coloraxis=_color_axis(study, valued))
     return figure
 
@@ -141,10 +139,10 @@ def slices(study: Study) -> go.Figure:
     trials = _begun(study)
     valued = _valued(trials)
     if not valued:
-        return _nothing("No trial has a value yet.")
+        return nothing("No trial has a value yet.")
     axes = axes_of(trials)
     if not axes:
-        return _nothing("No hyper-parameter is searched.")
+        return nothing("No hyper-parameter is searched.")
     n_rows = math.ceil(len(axes) / 2)
     figure = make_subplots(
         n_rows,
@@ -168,7 +166,7 @@ def slices(study: Study) -> go.Figure:
         figure.update_xaxes(axis.layout(), **place)
         if i % 2 == 0:
             figure.update_yaxes({"title": {"text": _value_name(study)}}, **place)
-    _dress(figure)
+    dress(figure)
     figure.update_layout(height=100 + 260 * n_rows)
     return figure
 
@@ -261,7 +259,8 @@ def _color_axis(study: Study, valued: Sequence[FrozenTrial]) -> dict[str, Any]:
     }
 
 
-def _dress(figure: go.Figure) -> None:
+def dress(figure: go.Figure) -> None:
+    """The looks that all figures share."""
     figure.update_layout(
         template="none",
         paper_bgcolor="rgba(0, 0, 0, 0)",
@@ -276,9 +275,10 @@ def _dress(figure: go.Figure) -> None:
     figure.update_yaxes(gridcolor=_PALE, zeroline=False, automargin=True)
 
 
-def _nothing(message: str) -> go.Figure:
+def nothing(message: str) -> go.Figure:
+    """A figure that says why there is none."""
     figure = go.Figure()
-    _dress(figure)
+    dress(figure)
     figure.add_annotation(text=message, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper")
     figure.update_layout(height=160, xaxis_visible=False, yaxis_visible=False)
     return figure

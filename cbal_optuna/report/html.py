@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial
 from cbal_optuna.report.figures import history
 from cbal_optuna.report.figures import search_path
 from cbal_optuna.report.figures import slices
+from cbal_optuna.report.page import figure_html
 from cbal_optuna.report.page import page
 from cbal_optuna.report.page import table
 from cbal_optuna.report.words import described
@@ -205,15 +206,8 @@ def _figures(study: Study) -> str:
     parts = []
     for i, (title, figure_of, caption) in enumerate(_FIGURES):
         figure = figure_of(study)
-        html = figure.to_html(
-            full_html=False,
-            # The library once, with the first figure.
-            include_plotlyjs=i == 0,
-            config={"responsive": True, "displayModeBar": False},
-            div_id=f"figure-{i}",
-            default_height=f"{figure.layout.height}px",
-        )
-        parts.append(f"<h2>{title}</h2>\n<p>{caption}</p>\n<figure>{html}</figure>\n")
+        html = figure_html(figure, f"figure-{i}", with_library=i == 0)
+        parts.append(f"<h2>{title}</h2>\n<p>{caption}</p>\n{html}")
     return "".join(parts)
 
 

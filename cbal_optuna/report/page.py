@@ -9,6 +9,8 @@ from html import escape
 import math
 from typing import Any
 
+import plotly.graph_objects as go
+
 from cbal_optuna.report.words import label
 
 
@@ -100,6 +102,18 @@ def page(title: str, body: str) -> str:
 </body>
 </html>
 """
+
+
+def figure_html(figure: go.Figure, name: str, *, with_library: bool) -> str:
+    """A figure as HTML; plotly's library has to come with the first one of a page."""
+    html = figure.to_html(
+        full_html=False,
+        include_plotlyjs=with_library,
+        config={"responsive": True, "displayModeBar": False},
+        div_id=name,
+        default_height=f"{figure.layout.height}px",
+    )
+    return f"<figure>{html}</figure>\n"
 
 
 def table(header: Iterable[str], rows: Iterable[Sequence[Any]], *, sortable: bool = False) -> str:
