@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+import json
+from pathlib import Path
+
+import pytest
+
+from cbal_optuna.commands import main
+from cbal_optuna.objectives import RetrievalObjective
+from cbal_optuna.retraining import compare_settings
+from cbal_optuna.storage import open_storage
+from cbal_optuna.study import open_study
+from cbal_optuna.study import run_trials
+from cbal_optuna.summary import summarize
+from cbal_optuna.summary import USUAL
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def url(tiny_objective: Callable[..., RetrievalObjective], tmp_path: Path) -> str:
+    """The storage of a study with its fresh seeds, and of one without a trial."""
+    url = f"sqlite:///{tmp_path}/tiny.db"
+    storage, objective = open_storage(url), tiny_objective()
+    open_study("empty", storage, objective, "cd", 0)
+    study = open_study("tiny", storage, objective, "cd", 0)
+    run_trials(study, objective, 4)
+    usual, best = study.user_attrs[USUAL], summarize(study).recommended.params
+    compare_settings(objective, storage, "tiny", usual, best, part="test", n_seeds=2)
+    return url
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command: exit status, stdout, stderr."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit:
+            main(arguments)
+        return int(exit.value.code or 0), *capsys.readouterr()
+
+    return run
+
+
+def test_a_summary_has_what_the_fresh_seeds_said(run: Run, url: str) -> None:
+    status, out, _ = run("summary", url, "--study", "tiny")
+    assert status == 0
+    assert "tiny: 4 trials" in out
+    assert "Test classes, 2 fresh seeds" in out
+
+
+def test_all_studies_but_those_of_fresh_seeds_are_summed_up(run: Run, url: str) -> None:
+    _, out, _ = run("summary", url, "--json")
+    assert [found["study"] for found in json.loads(out)] == ["empty", "tiny"]
+
+
+def test_json_has_the_recommended_setting(run: Run, url: str) -> None:
+    _, out, _ = run("summary", url, "--study", "tiny", "--json")
+    (found,) = json.loads(out)
+    assert set(found["recommended"]["params"]) == {"balance", "temperature", "batch_size"}
+    assert found["trials"] == 4
+
+
+def test_a_report_is_written(run: Run, url: str, tmp_path: Path) -> None:
+    status, _, _ = run("report", url, "--study", "tiny", "-o", str(tmp_path / "r.html"))
+    assert status == 0
+    assert "Trained again, test classes" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("summary", "sqlite:///none.db"), "`STORAGE` sqlite:///none.db holds no studies"),
+        (("summary", "nonsense"), "`storage` is no URL of a database"),
+        (("summary", "URL", "--study", "x"), "`--study` is 'x'; it should be one of 'empty'"),
+        (("sumary", "URL"), "invalid choice: 'sumary'"),
+        ((), "required: COMMAND"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    run: Run, url: str, arguments: tuple[str, ...], sentence: str
+) -> None:
+    status, _, error = run(*(url if a == "URL" else a for a in arguments))
+    assert status == 2
+    assert sentence in error
+    assert len(error.splitlines()) == 1
