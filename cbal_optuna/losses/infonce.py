@@ -12,6 +12,7 @@ from cbal_optuna.losses.arguments import number_where
 from cbal_optuna.losses.arguments import one_of
 from cbal_optuna.losses.layout import Block
 from cbal_optuna.losses.layout import Layout
+from cbal_optuna.losses.layout import SmallBatch
 from cbal_optuna.losses.plain import mean_where
 from cbal_optuna.losses.split import shown
 from cbal_optuna.losses.tiled import TermSums
@@ -110,6 +111,19 @@ class SplitInfoNCELoss(TiledLoss):
             return self._sums_of_symmetric(layout)
         return self._sums_of_rows(layout, with_references)
 
+    def entropy_sums_of_small(self, batch: SmallBatch) -> TermSums:
+        sizes, empty = self._sizes(batch)
+        logits = batch.similarity / self.temperature
+        if self.denominator == "negatives":
+            logits.masked_fill_(batch.same_class, -math.inf)
+        else:
+            logits.fill_diagonal_(-math.inf)
+        weights, sums, largest = _exponentials(logits, empty)
+        log_means = largest + (sums / sizes).log_()
+        shares = weights.div_(sums[:, None])
+        by_anchors = (shares + shares.T) @ batch.anchors.directions
+        return self._term(batch, log_means, empty, by_anchors, None)
+
     def _sums_of_rows(self, layout: Layout, with_references: bool) -> TermSums:
         anchors, references = layout.anchors.directions, layout.references.directions
         scaled = anchors / self.temperature
@@ -123,9 +137,7 @@ class SplitInfoNCELoss(TiledLoss):
         for block in blocks:
             logits = layout.products(block, scaled, buffer)
             self._leave_out(layout, block, logits, -math.inf)
-            largest = logits.amax(dim=1).masked_fill_(empty[block.rows], 0.0)
-            weights = logits.sub_(largest[:, None]).exp_()
-            sums = weights.sum(dim=1).masked_fill_(empty[block.rows], 1.0)
+            weights, sums, largest = _exponentials(logits, empty[block.rows])
             log_means[block.rows] = largest + (sums / sizes[block.rows]).log_()
             by_anchors[block.rows] = (weights @ references).div_(sums[:, None])
             if by_references is not None:
@@ -173,7 +185,7 @@ class SplitInfoNCELoss(TiledLoss):
 
     def _term(
         self,
-        layout: Layout,
+        layout: Layout | SmallBatch,
         log_means: Tensor,
         empty: Tensor,
         by_anchors: Tensor,
@@ -189,7 +201,7 @@ class SplitInfoNCELoss(TiledLoss):
         count = (~empty).sum()
         return TermSums(self.temperature * total, count, by_anchors, by_references, by_temperature)
 
-    def _sizes(self, layout: Layout) -> tuple[Tensor, Tensor]:
+    def _sizes(self, layout: Layout | SmallBatch) -> tuple[Tensor, Tensor]:
         """|D(i)|, or 1 where it is 0, and where that is; both (n,)."""
         sizes = layout.n_negatives
         if self.denominator == "all":
@@ -215,3 +227,11 @@ class SplitInfoNCELoss(TiledLoss):
             f"{super().extra_repr()}, temperature={shown(self.temperature)}, "
             f"denominator={self.denominator!r}"
         )
+
+
+def _exponentials(logits: Tensor, empty: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of logits less the largest of their row, in place; their sums, and the largest, both (n,).
+    Of an empty row, where all are -inf, the sum is given as 1 and the largest as 0."""
+    largest = logits.amax(dim=1).masked_fill_(empty, 0.0)
+    weights = logits.sub_(largest[:, None]).exp_()
+    return weights, weights.sum(dim=1).masked_fill_(empty, 1.0), largest

@@ -1,8 +1,8 @@
 """Anchors and references in the order of their classes, and the blocks of rows in which the matrix
-of their similarities is gone through.
+of their similarities is gone through; or a small batch, for which neither would pay.
 
-In this order the references of an anchor's class are neighbours: what a block leaves out lies in a
-narrow band of it, and nothing else has to be looked at for that.
+In the order of the classes the references of an anchor's class are neighbours: what a block leaves
+out lies in a narrow band of it, and nothing else has to be looked at for that.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from torch import Tensor
 _BLOCK_SIZE, _BLOCK_SIZE_ON_GPU = 2**20, 2**27
 # Matrix products of fewer rows are slow.
 _MIN_ROWS = 64
+# In a small batch: sorting takes as long as a few passes over so many similarities.
+_SMALL_SHARE_OF_BLOCK = 1 / 32
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class UnitVectors:
     def of(cls, embeddings: Tensor) -> UnitVectors:
         # First divided by their largest entries, as the squares of large ones overflow.
         largest = embeddings.abs().amax(dim=1, keepdim=True)
-        largest.masked_fill_(largest == 0, 1.0)
+        largest.clamp_min_(torch.finfo(largest.dtype).tiny)
         directions = embeddings / largest
         lengths = torch.linalg.vector_norm(directions, dim=1, keepdim=True)
         lengths.masked_fill_(lengths == 0, torch.inf)
@@ -51,6 +53,39 @@ class UnitVectors:
         """The gradient with respect to the embeddings, from that to their directions."""
         along = torch.linalg.vecdot(by_directions, self.directions)[:, None]
         return torch.addcmul(by_directions, along, self.directions, value=-1.0).div_(self.lengths)
+
+
+class SmallBatch:
+    """A batch all of whose similarities can be held a few times over, in the order it came in.
+
+    Args:
+        anchors: (n, d).
+        labels: Their classes, (n,).
+
+    Attributes:
+        anchors: The argument, which are the references too.
+        similarity: (n, n).
+        same_class: Where that is between samples of one class, (n, n).
+        positive: 1 between different samples of one class, 0 elsewhere, (n, n).
+        n_positives, n_negatives: The numbers of an anchor's, (n,).
+    """
+
+    own_batch = True
+    order = None
+
+    def __init__(self, anchors: UnitVectors, labels: Tensor) -> None:
+        self.anchors = anchors
+        self.similarity = anchors.directions @ anchors.directions.T
+        labels = labels.to(self.similarity.device)
+        self.same_class = labels[:, None] == labels
+        self.positive = self.same_class.to(self.similarity.dtype).fill_diagonal_(0.0)
+        self.n_positives = self.positive.sum(dim=1)
+        self.n_negatives = len(labels) - 1 - self.n_positives
+
+    @staticmethod
+    def fits(n: int) -> bool:
+        """Whether a batch of n is one."""
+        return n * n <= _SMALL_SHARE_OF_BLOCK * _BLOCK_SIZE
 
 
 @dataclass(frozen=True)

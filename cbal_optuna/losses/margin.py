@@ -10,6 +10,7 @@ from torch import Tensor
 from cbal_optuna.losses.arguments import number_where
 from cbal_optuna.losses.arguments import one_of
 from cbal_optuna.losses.layout import Layout
+from cbal_optuna.losses.layout import SmallBatch
 from cbal_optuna.losses.split import shown
 from cbal_optuna.losses.tiled import TermSums
 from cbal_optuna.losses.tiled import TiledLoss
@@ -106,13 +107,24 @@ class SplitMarginLoss(TiledLoss):
                 by_references.addmm_(active.T, anchors[block.rows])
         if mirrored:
             by_anchors.mul_(2.0)
-        if self.aggregation == "all":
-            count = layout.n_negatives.sum()
-        elif self.aggregation == "nonzero":
-            count = n_active
-        else:
-            count = torch.full_like(n_active, len(anchors))
+        count = self._count(layout, n_active)
         return TermSums(total.to(anchors.dtype), count, by_anchors, by_references, -n_active)
+
+    def entropy_sums_of_small(self, batch: SmallBatch) -> TermSums:
+        excess = (batch.similarity - self.margin).masked_fill_(batch.same_class, 0.0).relu_()
+        total = excess.sum()
+        active = excess.sign_()
+        n_active = active.sum()
+        by_anchors = (active @ batch.anchors.directions).mul_(2.0)
+        return TermSums(total, self._count(batch, n_active), by_anchors, None, -n_active)
+
+    def _count(self, layout: Layout | SmallBatch, n_active: Tensor) -> Tensor:
+        """C."""
+        if self.aggregation == "all":
+            return layout.n_negatives.sum()
+        if self.aggregation == "nonzero":
+            return n_active
+        return torch.full_like(n_active, len(layout.n_negatives))
 
     def extra_repr(self) -> str:
         return (

@@ -18,7 +18,7 @@ def unit_vectors(embeddings: Tensor) -> Tensor:
     get one of 1e12.
     """
     largest = embeddings.detach().abs().amax(dim=1, keepdim=True)
-    embeddings = embeddings / largest.masked_fill(largest == 0, 1.0)
+    embeddings = embeddings / largest.clamp_min(torch.finfo(largest.dtype).tiny)
     length = torch.linalg.vector_norm(embeddings, dim=1, keepdim=True)
     unit: Tensor = embeddings / length.masked_fill(length == 0, torch.inf)
     return unit

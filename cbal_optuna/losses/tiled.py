@@ -1,4 +1,4 @@
-"""The two terms and their gradients without ever holding all similarities.
+"""The two terms and their gradients without ever holding all similarities of a large batch.
 
 The gradients are made with the values, so that the backward pass only scales and adds them. Memory
 is linear in the number of samples.
@@ -20,6 +20,7 @@ from cbal_optuna.losses.distributed import gathered
 from cbal_optuna.losses.distributed import is_distributed
 from cbal_optuna.losses.distributed import summed_over_ranks
 from cbal_optuna.losses.layout import Layout
+from cbal_optuna.losses.layout import SmallBatch
 from cbal_optuna.losses.layout import UnitVectors
 from cbal_optuna.losses.pairing import Pairing
 from cbal_optuna.losses.split import SplitLoss
@@ -77,6 +78,10 @@ class TiledLoss(SplitLoss):
     def entropy_sums(self, layout: Layout, with_references: bool) -> TermSums:
         """The entropy term and its gradients, from a block of similarities at a time."""
 
+    @abstractmethod
+    def entropy_sums_of_small(self, batch: SmallBatch) -> TermSums:
+        """The same, from all similarities at once."""
+
     def terms(
         self,
         embeddings: Tensor,
@@ -123,24 +128,16 @@ class _TiledTerms(torch.autograd.Function):
         parameter: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         dtype = loss.working_dtype(embeddings, ref_emb)
+        anchors = UnitVectors.of(embeddings.to(dtype))
         references = None if ref_emb is None else UnitVectors.of(ref_emb.to(dtype))
-        layout = Layout(
-            UnitVectors.of(embeddings.to(dtype)),
-            pairing.labels,
-            references,
-            pairing.ref_labels,
-            pairing.self_start,
-        )
+        layout = _arranged(anchors, references, pairing)
         with_references = ctx.needs_input_grad[3]
-        terms = [
-            _positive_sums(layout, with_references),
-            loss.entropy_sums(layout, with_references),
-        ]
+        terms = _term_sums(loss, layout, with_references)
         if pairing.over_ranks:
             terms = [_over_ranks(term) for term in terms]
         counts = [term.count.clamp_min(1) for term in terms]
         sides = [*_Side.of(layout.anchors, layout.order, [t.by_anchors for t in terms])]
-        if with_references:
+        if with_references and isinstance(layout, Layout):
             by_references = [t.by_references for t in terms]
             sides += _Side.of(layout.references, layout.ref_order, by_references)
         ctx.loss, ctx.pairing = loss, pairing
@@ -164,25 +161,43 @@ class _Side(NamedTuple):
 
     Attributes:
         directions, lengths: As in `UnitVectors`, in the order of their classes.
-        order: That order.
+        order: That order; None in a small batch, which is in the embeddings'.
         by_positive, by_entropy: The gradients of the terms' totals with respect to the directions.
     """
 
     directions: Tensor
     lengths: Tensor
-    order: Tensor
+    order: Tensor | None
     by_positive: Tensor
     by_entropy: Tensor
 
     @classmethod
-    def of(cls, vectors: UnitVectors, order: Tensor, by_terms: Sequence[Any]) -> _Side:
+    def of(cls, vectors: UnitVectors, order: Tensor | None, by_terms: Sequence[Any]) -> _Side:
         return cls(vectors.directions, vectors.lengths, order, *by_terms)
 
     def gradient(self, a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
         """That of a * the positive total + b * the entropy total, in the embeddings' order."""
         by_directions = (self.by_positive * a).addcmul_(self.by_entropy, b)
         gradient = UnitVectors(self.directions, self.lengths).gradient(by_directions).to(dtype)
+        if self.order is None:
+            return gradient
         return torch.empty_like(gradient).index_copy_(0, self.order, gradient)
+
+
+def _arranged(
+    anchors: UnitVectors, references: UnitVectors | None, pairing: Pairing
+) -> Layout | SmallBatch:
+    if references is None and SmallBatch.fits(len(pairing.labels)):
+        return SmallBatch(anchors, pairing.labels)
+    return Layout(anchors, pairing.labels, references, pairing.ref_labels, pairing.self_start)
+
+
+def _term_sums(
+    loss: TiledLoss, layout: Layout | SmallBatch, with_references: bool
+) -> list[TermSums]:
+    if isinstance(layout, SmallBatch):
+        return [_positive_sums_of_small(layout), loss.entropy_sums_of_small(layout)]
+    return [_positive_sums(layout, with_references), loss.entropy_sums(layout, with_references)]
 
 
 def _positive_sums(layout: Layout, with_references: bool) -> TermSums:
@@ -197,6 +212,14 @@ def _positive_sums(layout: Layout, with_references: bool) -> TermSums:
     elif with_references:
         by_references = layout.sums_over_anchors(anchors * weights)
     return TermSums(total, sizes.count_nonzero(), by_anchors, by_references)
+
+
+def _positive_sums_of_small(batch: SmallBatch) -> TermSums:
+    """The positive term from all similarities at once."""
+    anchors, sizes = batch.anchors.directions, batch.n_positives
+    by_anchors = (batch.positive @ anchors).div_(-sizes.clamp_min(1.0)[:, None])
+    total = torch.linalg.vecdot(by_anchors, anchors).sum()
+    return TermSums(total, sizes.count_nonzero(), by_anchors.mul_(2.0), None)
 
 
 def _over_ranks(term: TermSums) -> TermSums:

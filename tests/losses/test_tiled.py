@@ -33,10 +33,11 @@ every_loss = pytest.mark.parametrize("make", LOSSES)
 with_blocks = pytest.mark.usefixtures("rows_in_a_block")
 
 
-@pytest.fixture(params=[1, 3, 1_000])
+@pytest.fixture(params=[1, 3, 1_000, "small"])
 def rows_in_a_block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout, "_BLOCK_SIZE", 1)
-    monkeypatch.setattr(layout, "_MIN_ROWS", request.param)
+    if request.param != "small":
+        monkeypatch.setattr(layout, "_BLOCK_SIZE", 1)
+        monkeypatch.setattr(layout, "_MIN_ROWS", request.param)
 
 
 def randn(*shape: int, seed: int = 0) -> Tensor:
