@@ -87,7 +87,7 @@ def test_cifar10_from_the_command_line_to_the_report(
     assert described["dataset"] == "cifar-10-batches-bin_72_images"
     assert study.trials[0].params["batch_size"] == 16
     assert "| kept for the test | 12 images |" in Path("model/README.md").read_text()
-    assert Path("model/head.safetensors").is_file()
+    assert Path("model/head/model.safetensors").is_file()
     report = Path("cifar10_ssl.html").read_text()
     assert "Trained again, test images" in report and "Linear probe accuracy" in report
 

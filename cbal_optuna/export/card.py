@@ -25,6 +25,8 @@ from cbal_optuna.summary import summarize
 
 
 _MOST_NAMES = 30
+# The first that reads safetensors from a local folder whatever the version of torch.
+_TIMM = "1.0.26"
 # Of the objective's description, what says nothing about this model.
 _NOT_OF_THIS_MODEL = {
     "dataset",
@@ -105,6 +107,7 @@ def _summary(form: TimmForm, objective: Objective[Outcome]) -> str:
 
 
 def _use(folder: str, form: TimmForm) -> Iterator[str]:
+    yield f"With timm {_TIMM} or later:"
     yield _code(embedding_snippet(folder, form))
     if form.projects:
         yield (

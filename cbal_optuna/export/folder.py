@@ -50,13 +50,14 @@ def _check_replaceable(place: Path, said: str) -> None:
     if not place.is_dir():
         raise OSError(f"{said} is a file; it should be a new folder or an earlier export.")
     # Whatever else is there, such as a licence, would be lost.
-    others = sorted({path.name for path in place.iterdir()} - {WEIGHTS, HEAD, CONFIG, CARD})
+    files = {str(path.relative_to(place)) for path in place.rglob("*") if not path.is_dir()}
+    others = sorted(files - {WEIGHTS, HEAD, CONFIG, CARD})
     if others:
         raise OSError(
             f"{said} holds {others[0]!r}, which is no file of an export; it should be a new "
             "folder or an earlier export."
         )
-    if any(place.iterdir()) and not _is_ours(place / CONFIG):
+    if files and not _is_ours(place / CONFIG):
         raise OSError(
             f"{said} holds another model; it should be a new folder or an earlier export."
         )

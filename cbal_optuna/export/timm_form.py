@@ -24,7 +24,8 @@ from cbal_optuna.training import small_stem
 
 
 WEIGHTS = "model.safetensors"
-HEAD = "head.safetensors"
+# In a folder of its own, as timm up to 1.0.28 takes the first file that it finds.
+HEAD = "head/model.safetensors"
 CONFIG = "config.json"
 #: The part of the configuration that timm does not read.
 OWN = "cbal_optuna"
@@ -112,6 +113,7 @@ class TimmForm:
         (folder / CONFIG).write_text(json.dumps(self.config(own), indent=2) + "\n")
         (folder / WEIGHTS).write_bytes(_bytes(self.model))
         if self.head is not None:
+            (folder / HEAD).parent.mkdir()
             (folder / HEAD).write_bytes(_bytes(self.head))
 
 

@@ -184,7 +184,7 @@ def test_a_card_says_what_the_model_is(
 def test_a_folder_may_have_any_name(
     tiny_objective: Callable[..., RetrievalObjective], searched: Searched, tmp_path: Path
 ) -> None:
-    folder = tmp_path / 'it\'s "mine"; #1'
+    folder = tmp_path / 'my "best" model\'s'
     objective = tiny_objective()
     export_model(folder, objective, searched(objective))
     assert ran(*snippets(folder))["embeddings"].shape == (2, 8)

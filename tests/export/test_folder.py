@@ -29,7 +29,8 @@ def test_a_new_or_an_empty_folder_is_taken(tmp_path: Path, prepared: bool) -> No
 def test_an_earlier_export_is_replaced_as_a_whole(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     export(folder, "first")
-    (folder / "head.safetensors").write_text("of the first")
+    (folder / "head").mkdir()
+    (folder / "head" / "model.safetensors").write_text("of the first")
     export(folder, "second")
     assert sorted(os.listdir(folder)) == ["config.json", "model.safetensors"]
     assert (folder / "model.safetensors").read_text() == "second"
@@ -92,12 +93,14 @@ def test_what_was_put_there_meanwhile_is_not_lost(tmp_path: Path) -> None:
         ({"config.json": "nonsense"}, "holds another model"),
         ({"README.md": "precious"}, "holds another model"),
         ({"config.json": '{"cbal_optuna": {}}', "LICENSE": "mine"}, "holds 'LICENSE'"),
+        ({"config.json": '{"cbal_optuna": {}}', "data/1.jpg": "mine"}, "holds 'data/1.jpg'"),
     ],
 )
 def test_a_folder_that_is_no_export_is_refused(
     tmp_path: Path, files: dict[str, str], message: str
 ) -> None:
     for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     with pytest.raises(OSError, match=message):
         check_folder(tmp_path)

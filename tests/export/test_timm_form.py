@@ -86,7 +86,7 @@ def test_a_head_that_is_no_classifier_is_in_a_file_of_its_own(
     torch.testing.assert_close(features, model.backbone(images), atol=1e-5, rtol=1e-5)
     strict = timm.create_model(name, num_classes=0)
     strict.load_state_dict(load_file(tmp_path / "model.safetensors"), strict=True)
-    model.head.load_state_dict(load_file(tmp_path / "head.safetensors"), strict=True)
+    model.head.load_state_dict(load_file(tmp_path / "head" / "model.safetensors"), strict=True)
 
 
 @pytest.mark.parametrize(("name", "size"), [("test_vit", 96), ("test_resnet", 96)])
