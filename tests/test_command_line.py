@@ -243,6 +243,9 @@ def test_the_model_is_exported_and_made_anew_by_the_same_command(
     weights = (tmp_path / "model" / "model.safetensors").read_bytes()
     again, second, _ = run(*command)
     assert (again, second) == (0, out)
+    # What was measured earlier is not forgotten.
+    run("--n-trials", "2", "--confirm", "0", "--export", "model")
+    assert (tmp_path / "model" / "README.md").read_text() == card
     assert (tmp_path / "model" / "model.safetensors").read_bytes() == weights
     assert timm.create_model(f"local-dir:{tmp_path}/model", pretrained=True).num_classes == 8
 

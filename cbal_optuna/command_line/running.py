@@ -34,6 +34,7 @@ from cbal_optuna.report import result_text
 from cbal_optuna.report import write_report
 from cbal_optuna.retraining import compare_settings
 from cbal_optuna.retraining import SettingComparison
+from cbal_optuna.retraining import stored_comparisons
 from cbal_optuna.storage import check_storage
 from cbal_optuna.storage import masked
 from cbal_optuna.storage import open_storage
@@ -208,12 +209,13 @@ def _run(
         print(f"\n{result_text(study, comparisons)}\n")
         write_report(options.report, study, comparisons)
         print(_next_commands(options))
-    if not _best_params(study):
-        return 1
-    if options.export is not None:
-        export_model(options.export, objective, study, comparisons)
+    best = _best_params(study)
+    if best and options.export is not None:
+        usual = objective.space.searched(objective.space.usual)
+        known = stored_comparisons(storage, study.study_name, usual, best)
+        export_model(options.export, objective, study, known)
         print(f"Model: {options.export}")
-    return 0
+    return 0 if best else 1
 
 
 def _best_params(study: optuna.Study) -> Setting:
