@@ -52,6 +52,8 @@ class Interval:
         return cls(float(values.mean()), float(quantile * error))
 
     def __str__(self) -> str:
+        if math.isinf(self.half_width):
+            return f"{self.mean:.4f}"
         return f"{self.mean:.4f} ± {self.half_width:.4f}"
 
     @property
@@ -133,12 +135,17 @@ def compare_settings(
     study = load_or_create(name, storage, objective, fresh_seeds=part)
     study.set_user_attr(_MEASURES, list(objective.measures(part)))
     study.set_user_attr(_HELD_OUT, objective.held_out)
-    seeds = tuple(objective.seed + _FIRST_SEED[part] + i for i in range(n_seeds))
+    seeds = fresh_seeds(objective, part, n_seeds)
     runs = [(setting, seed) for seed in seeds for setting in (usual, best)]
     for setting, seed in tqdm(runs, f"{part} {objective.held_out}, fresh seeds"):
         if seed not in _trainings(study, setting):
             _train(objective, study, setting, part, seed)
     return _compared(study, part, seeds, usual, best)
+
+
+def fresh_seeds(objective: Objective[Outcome], part: str, n_seeds: int) -> tuple[int, ...]:
+    """Those with which settings are trained again for a part, in their order."""
+    return tuple(objective.seed + _FIRST_SEED[part] + i for i in range(n_seeds))
 
 
 def stored_comparisons(

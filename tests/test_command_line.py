@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+import os
 from pathlib import Path
 import re
 import signal
@@ -15,13 +16,17 @@ import optuna
 from optuna.trial import TrialState
 from PIL import Image
 import pytest
+import timm
 
 from cbal_optuna import convergence
 from cbal_optuna.command_line import main
 from cbal_optuna.command_line import StudyScript
 from cbal_optuna.data import LabelledImages
+from cbal_optuna.objectives import RetrievalObjective
+from cbal_optuna.objectives import Setting
 from cbal_optuna.summary import summarize
 from cbal_optuna.summary import Summary
+from cbal_optuna.training import EmbeddingModel
 
 
 STUDIES = Path(__file__).parents[1] / "studies"
@@ -178,6 +183,10 @@ def test_an_infeasible_trial_does_not_stop_the_study(run: Callable[..., Result])
         (["--report", "."], "`--report` is '.'; it should be a file"),
         (["--report", ""], "`--report` is '.'; it should be a file"),
         (["--storage", "sqlite:///same.html", "--report", "same.html"], "the file of `--storage`"),
+        (["--export", "no/such/folder"], "`export` folder no/such/folder cannot be made"),
+        (["--export", ""], "`export` folder . is replaced as a whole"),
+        (["--export", "/dev/null"], "`export` folder /dev/null is a file"),
+        (["--export", "out", "--cache-dir", "out/cache"], "but out/cache lies in it"),
         (["--storage", "sqlite://"], "`storage` is in memory"),
         (["--storage", "sqlite:///x.db?timeout=abc"], "`storage` .* cannot be used"),
         (["--storage", "sqlite+aiosqlite:///x.db"], "`storage` .* needs the package aiosqlite"),
@@ -223,6 +232,75 @@ def test_a_file_that_is_no_report_is_not_overwritten(
     assert (tmp_path / "weights.safetensors").read_text() == "precious"
 
 
+def test_the_model_is_exported_and_made_anew_by_the_same_command(
+    run: Callable[..., Result], tmp_path: Path
+) -> None:
+    command = ("--n-trials", "2", "--final", "--export", "model")
+    status, out, _ = run(*command)
+    assert status == 0 and out.endswith("\nModel: model\n")
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "On the test classes, this model's seed being the first: mean" in card
+    weights = (tmp_path / "model" / "model.safetensors").read_bytes()
+    again, second, _ = run(*command)
+    assert (again, second) == (0, out)
+    # What was measured earlier is not forgotten.
+    run("--n-trials", "2", "--confirm", "0", "--export", "model")
+    assert (tmp_path / "model" / "README.md").read_text() == card
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() == weights
+    assert timm.create_model(f"local-dir:{tmp_path}/model", pretrained=True).num_classes == 8
+
+
+def test_an_interrupted_export_leaves_nothing_and_is_made_by_the_same_command(
+    run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    final_model = RetrievalObjective.final_model
+
+    def interrupted(self: RetrievalObjective, setting: Setting, *, seed: int) -> EmbeddingModel:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return final_model(self, setting, seed=seed)
+
+    command = ("--n-trials", "2", "--confirm", "0", "--export", "model")
+    with monkeypatch.context() as patched:
+        patched.setattr(RetrievalObjective, "final_model", interrupted)
+        status, out, err = run(*command)
+    assert status == 128 + signal.SIGTERM
+    assert "the same command resumes it" in err and "Model:" not in out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "tiny.db", "tiny.html"]
+    assert run(*command)[0] == 0
+    assert (tmp_path / "model" / "model.safetensors").is_file()
+
+
+def test_a_folder_that_is_no_export_is_not_replaced(
+    run: Callable[..., Result], tmp_path: Path
+) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("precious")
+    status, _, err = run("--export", "thesis")
+    assert status == 2 and "`export` folder thesis holds 'chapter.tex'" in err
+    assert (tmp_path / "thesis" / "chapter.tex").read_text() == "precious"
+    assert not (tmp_path / "tiny.db").exists()
+
+
+def test_an_export_that_cannot_be_written_is_one_sentence_after_the_result(
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    status, out, err = run("--n-trials", "1", "--confirm", "0", "--export", "model")
+    assert status == 1 and "Report: tiny.html" in out
+    assert err.splitlines()[-1].endswith("cannot be written: [Errno 28] No space left on device")
+
+
+def test_nothing_is_exported_without_a_feasible_trial(
+    run: Callable[..., Result], tmp_path: Path
+) -> None:
+    status, out, _ = run("--n-trials", "2", "--learning-rate", "1e30", "--export", "model")
+    assert status == 1 and "No trial has a feasible value" in out
+    assert not (tmp_path / "model").exists()
+
+
 def test_the_test_classes_are_reported_even_if_nothing_better_was_found(
     run: Callable[..., Result],
 ) -> None:
@@ -260,6 +338,7 @@ def test_help_reads_well(run: Callable[..., Result]) -> None:
         "--sampler",
         "--head-only",
         "--final",
+        "--export",
         "--report",
         "--storage",
     ):

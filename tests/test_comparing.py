@@ -45,6 +45,7 @@ def test_searches_are_run_stored_and_compared_and_not_run_again(tmp_path: Path) 
     [
         (["digit"], "argument STUDY: invalid choice: 'digit'"),
         (["digits", "--sampler", "tpe"], "`--sampler` is of a single search"),
+        (["digits", "--export", "out"], "`--export` is of a single search"),
         (["digits", "--samplers", "xyz"], "invalid choice: 'xyz'"),
         (["digits", "--n-trials", "0"], "'0' is not a whole number of at least 1"),
         (["digits", "-o", "/proc/none"], "`--output` is '/proc/none'"),

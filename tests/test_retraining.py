@@ -51,7 +51,9 @@ def test_interval_is_students() -> None:
 
 
 def test_one_value_has_no_interval() -> None:
-    assert Interval.of(np.array([1.0])).half_width == math.inf
+    interval = Interval.of(np.array([1.0]))
+    assert interval.half_width == math.inf
+    assert str(interval) == "1.0000"
 
 
 def test_seeds_are_fresh_and_paired(

@@ -72,7 +72,10 @@ def test_cifar10_from_the_command_line_to_the_report(
     run: Callable[..., Result], cifar10: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(running, "FINAL_SEEDS", 2)
-    command = ("cifar10_ssl", "--root", str(cifar10), *TINY, "--confirm", "1", "--final")
+    command = (
+        *("cifar10_ssl", "--root", str(cifar10), *TINY, "--confirm", "1", "--final"),
+        *("--export", "model"),
+    )
     status, out, _ = run(*command, "--n-trials", "2")
     assert status == 0
     assert "Test images, 2 fresh seeds" in out
@@ -83,6 +86,8 @@ def test_cifar10_from_the_command_line_to_the_report(
     assert described["small_stem"] and described["test_images"] == 12
     assert described["dataset"] == "cifar-10-batches-bin_72_images"
     assert study.trials[0].params["batch_size"] == 16
+    assert "| kept for the test | 12 images |" in Path("model/README.md").read_text()
+    assert Path("model/head/model.safetensors").is_file()
     report = Path("cifar10_ssl.html").read_text()
     assert "Trained again, test images" in report and "Linear probe accuracy" in report
 

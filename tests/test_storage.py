@@ -11,6 +11,7 @@ from cbal_optuna import storage as storage_module
 from cbal_optuna.storage import check_storage
 from cbal_optuna.storage import masked
 from cbal_optuna.storage import open_storage
+from cbal_optuna.storage import sqlite_file
 
 
 def test_checking_a_new_sqlite_file_writes_nothing(tmp_path: Path) -> None:
@@ -70,3 +71,9 @@ def test_a_killed_workers_trial_is_retried_at_its_point(
     failed, retried = study.trials
     assert (failed.state, retried.state) == (TrialState.FAIL, TrialState.COMPLETE)
     assert failed.params == retried.params == {"x": x}
+
+
+def test_only_the_file_of_sqlite_is_one() -> None:
+    assert sqlite_file("sqlite:///folder/x.db") == Path("folder/x.db")
+    assert sqlite_file("sqlite:////folder/x.db") == Path("/folder/x.db")
+    assert sqlite_file("postgresql+psycopg2://me@host/x") is None

@@ -81,7 +81,7 @@ def main_of_comparison(studies: Path, arguments: Sequence[str] | None = None) ->
     study_parser.prog = f"{parser.prog} {options.study}"
     study_parser.set_defaults(confirm=0)
     study_options = study_parser.parse_args(rest)
-    for name in ("sampler", "report", "final"):
+    for name in ("sampler", "report", "final", "export"):
         if getattr(study_options, name) != study_parser.get_default(name):
             parser.error(f"`--{name}` is of a single search; `--samplers` names those to compare.")
     interruption = Interruption()

@@ -116,6 +116,13 @@ def _add_result_options(group: Group, name: str, held_out: str) -> None:
         help=f"train both on all training and validation {held_out} with {FINAL_SEEDS} fresh "
         f"seeds and evaluate them on the test {held_out}",
     )
+    group.add_argument(
+        "--export",
+        type=Path,
+        metavar="DIR",
+        help=f"train the recommended setting on all training and validation {held_out} and write "
+        "the model there, as timm loads it; an earlier export is replaced",
+    )
 
 
 def _add_model_options(group: Group) -> None:

@@ -20,6 +20,8 @@ from cbal_optuna.command_line.options import FINAL_SEEDS
 from cbal_optuna.command_line.options import parser_of
 from cbal_optuna.command_line.scripts import StudyScript
 from cbal_optuna.convergence import StopWhenConverged
+from cbal_optuna.export import check_folder
+from cbal_optuna.export import export_model
 from cbal_optuna.interruption import Interrupted
 from cbal_optuna.interruption import Interruption
 from cbal_optuna.objectives import InfeasibleSettingError
@@ -32,9 +34,11 @@ from cbal_optuna.report import result_text
 from cbal_optuna.report import write_report
 from cbal_optuna.retraining import compare_settings
 from cbal_optuna.retraining import SettingComparison
+from cbal_optuna.retraining import stored_comparisons
 from cbal_optuna.storage import check_storage
 from cbal_optuna.storage import masked
 from cbal_optuna.storage import open_storage
+from cbal_optuna.storage import sqlite_file
 from cbal_optuna.study import check_study
 from cbal_optuna.study import FailingTrialsError
 from cbal_optuna.study import open_study
@@ -132,11 +136,12 @@ def _objective(
 
 
 def _check_places(options: argparse.Namespace) -> bool:
-    """See that report and storage can be written to, before anything is, and whether the storage
-    exists.
+    """See that report, storage and export can be written to, before anything is, and whether the
+    storage exists.
 
     Raises:
-        ValueError: One of them cannot.
+        ValueError: Report or storage cannot.
+        OSError: The export cannot.
     """
     report = options.report.resolve()
     if report.is_dir() or not report.parent.is_dir() or not os.access(report.parent, os.W_OK):
@@ -151,7 +156,13 @@ def _check_places(options: argparse.Namespace) -> bool:
         )
     if options.storage.endswith(options.report.name):
         raise ValueError(f"`--report` {options.report} is the file of `--storage`.")
-    return check_storage(options.storage)
+    exists = check_storage(options.storage)
+    if options.export is not None:
+        weights = Path(options.weights)
+        kept = [options.report, sqlite_file(options.storage), options.cache_dir]
+        kept += [weights] * weights.is_file()
+        check_folder(options.export, *(path for path in kept if path is not None))
+    return exists
 
 
 def _check_studies(options: argparse.Namespace, objective: Objective[Outcome]) -> None:
@@ -198,7 +209,13 @@ def _run(
         print(f"\n{result_text(study, comparisons)}\n")
         write_report(options.report, study, comparisons)
         print(_next_commands(options))
-    return 0 if _best_params(study) else 1
+    best = _best_params(study)
+    if best and options.export is not None:
+        usual = objective.space.searched(objective.space.usual)
+        known = stored_comparisons(storage, study.study_name, usual, best)
+        export_model(options.export, objective, study, known)
+        print(f"Model: {options.export}")
+    return 0 if best else 1
 
 
 def _best_params(study: optuna.Study) -> Setting:

@@ -8,6 +8,7 @@ from cbal_optuna.objectives.objective import Objective
 from cbal_optuna.objectives.objective import Outcome
 from cbal_optuna.objectives.objective import TEST
 from cbal_optuna.objectives.objective import VALIDATION
+from cbal_optuna.objectives.objective import versions
 from cbal_optuna.objectives.retrieval import RetrievalObjective
 from cbal_optuna.objectives.retrieval import RetrievalOutcome
 from cbal_optuna.objectives.search_space import BATCH_SIZES
@@ -35,4 +36,5 @@ __all__ = [
     "TEST",
     "VALIDATION",
     "carry_over",
+    "versions",
 ]

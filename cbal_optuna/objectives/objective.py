@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from dataclasses import dataclass
+from functools import partial
 import hashlib
 from itertools import product
 from pathlib import Path
@@ -38,6 +39,7 @@ from cbal_optuna.objectives.search_space import SearchSpace
 from cbal_optuna.objectives.search_space import Setting
 from cbal_optuna.training import BackboneOptions
 from cbal_optuna.training import DivergedError
+from cbal_optuna.training import EmbeddingModel
 from cbal_optuna.training import is_out_of_memory
 from cbal_optuna.training import MicroBatches
 from cbal_optuna.training import Regime
@@ -216,7 +218,7 @@ class Objective(ABC, Generic[OutcomeT]):
     def __call__(self, trial: Trial) -> float:
         setting = self.space.suggest(trial)
         trial.set_user_attr("seed", self.seed)
-        trial.set_user_attr("versions", _versions())
+        trial.set_user_attr("versions", versions())
         try:
             outcomes = self._outcomes(trial, setting)
         except InfeasibleSettingError as error:
@@ -304,43 +306,68 @@ class Objective(ABC, Generic[OutcomeT]):
             InfeasibleSettingError: The training diverges, runs out of memory or cannot fill its
             batches.
         """
-        try:
-            evaluation, record = self._trained(
-                setting, train_part, evaluation_part, seed, on_evaluation, micro_batches
+        train_items, evaluation_items = self._items(train_part), self._items(evaluation_part)
+
+        def evaluate(model: nn.Module, number: int) -> Any:
+            value, evaluation = self._evaluated(
+                self._prepared(), model, train_items, evaluation_items
+            )
+            if on_evaluation is not None:
+                on_evaluation(number, value)
+            return evaluation
+
+        with _infeasible_if_it_fails():
+            _, record, evaluation = self._trained(
+                setting, train_items, seed, evaluate, micro_batches
             )
             return self._outcome(evaluation, record, final=final)
-        except DivergedError as error:
-            raise InfeasibleSettingError(f"diverged: {error}") from error
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise InfeasibleSettingError(f"out of memory: {error}") from error
+
+    def final_model(self, setting: Setting, *, seed: int) -> EmbeddingModel:
+        """Train with a setting on everything but the test set, and do not evaluate.
+
+        The model is the one that :meth:`run` evaluates on the test set with the same seed.
+
+        Args:
+            setting:
+                Every hyper-parameter of the search space.
+            seed:
+                Of weights, batches, augmentation and dropout.
+
+        Returns:
+            From images to embeddings, on the CPU, in evaluation mode.
+
+        Raises:
+            InfeasibleSettingError: As :meth:`run`.
+        """
+        train_part, _ = self.divisions(TEST)[0]
+        items = self._items(train_part)
+        regime = self._prepared()
+        with _infeasible_if_it_fails():
+            model, _, _ = self._trained(setting, items, seed, lambda model, number: None)
+            if not regime.embed(model, items[: setting["batch_size"]]).isfinite().all():
+                raise DivergedError("the embeddings were not finite")
+        return regime.whole(model).cpu().eval()
+
+    def n_images(self, part: Part) -> int:
+        """In a part."""
+        return len(self._items(part))
 
     def _trained(
         self,
         setting: Setting,
-        train_part: Part,
-        evaluation_part: Part,
+        train_items: np.ndarray,
         seed: int,
-        on_evaluation: Callable[[int, float], None] | None,
-        micro_batches: MicroBatches | None,
-    ) -> tuple[Any, TrainingRecord]:
-        """The last evaluation, and what the training was like."""
+        evaluate: Callable[[nn.Module, int], Any],
+        micro_batches: MicroBatches | None = None,
+    ) -> tuple[nn.Module, TrainingRecord, Any]:
+        """The model, what its training was like, and its last evaluation."""
         regime = self._prepared()
-        train_items, evaluation_items = self._items(train_part), self._items(evaluation_part)
         batch_size = setting["batch_size"]
         n_steps = self.training.n_steps(batch_size)
         try:
             batches = self._batches(train_items, batch_size, n_steps, seed)
         except ValueError as error:
             raise InfeasibleSettingError(f"no batches: {error}") from error
-
-        def evaluate(number: int) -> Any:
-            value, evaluation = self._evaluated(regime, model, train_items, evaluation_items)
-            if on_evaluation is not None:
-                on_evaluation(number, value)
-            return evaluation
-
         on_cuda = self.device.type == "cuda"
         with (
             torch.random.fork_rng(devices=[self.device] if on_cuda else []),
@@ -358,10 +385,10 @@ class Objective(ABC, Generic[OutcomeT]):
                 batch_size=batch_size,
                 learning_rate=setting["learning_rate"],
                 weight_decay=setting["weight_decay"],
-                evaluate=evaluate,
+                evaluate=partial(evaluate, model),
                 micro_batches=micro_batches,
             )
-        return evaluation, record
+        return model, record, evaluation
 
     def _steps(self, items: np.ndarray, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         for batch in batches:
@@ -412,6 +439,18 @@ def _loss(name: str, setting: Setting) -> SplitLoss:
 
 
 @contextmanager
+def _infeasible_if_it_fails() -> Iterator[None]:
+    try:
+        yield
+    except DivergedError as error:
+        raise InfeasibleSettingError(f"diverged: {error}") from error
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise InfeasibleSettingError(f"out of memory: {error}") from error
+
+
+@contextmanager
 def _one_thread(active: bool) -> Iterator[None]:
     """torch on one core: where each step is short, several wait for one another, and on a busy
     machine for long."""
@@ -444,6 +483,7 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of what a training depends on, by package."""
     modules = {m.__name__: m.__version__ for m in (optuna, timm, torch)}
     return {"cbal_optuna": __version__, **modules}

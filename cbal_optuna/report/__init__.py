@@ -10,12 +10,16 @@ from cbal_optuna.report.figures import search_path
 from cbal_optuna.report.figures import slices
 from cbal_optuna.report.html import write_report
 from cbal_optuna.report.text import result_text
+from cbal_optuna.report.words import label
+from cbal_optuna.report.words import METRIC_NAMES
 
 
 __all__ = [
+    "METRIC_NAMES",
     "best_so_far",
     "comparison_text",
     "history",
+    "label",
     "result_text",
     "search_path",
     "slices",

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from datetime import timezone
 from html import escape
-import math
 import os
 from pathlib import Path
 from typing import Any
@@ -197,9 +196,7 @@ which no trial has used. The difference is paired by seed.</p>
 
 
 def _interval(interval: Interval) -> str:
-    if math.isinf(interval.half_width):
-        return f"{interval.mean:.4f}"
-    return f"{interval.mean:.4f}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{interval.half_width:.4f}"
+    return str(interval).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _figures(study: Study) -> str:

@@ -19,6 +19,7 @@ from cbal_optuna.training.model import EmbeddingModel
 from cbal_optuna.training.model import MLP
 from cbal_optuna.training.model import PRETRAINED
 from cbal_optuna.training.model import RANDOM
+from cbal_optuna.training.model import small_stem
 from cbal_optuna.training.regimes import EndToEnd
 from cbal_optuna.training.regimes import HeadOnly
 from cbal_optuna.training.regimes import Regime
@@ -46,5 +47,6 @@ __all__ = [
     "WHOLE",
     "cached_forward",
     "is_out_of_memory",
+    "small_stem",
     "train",
 ]

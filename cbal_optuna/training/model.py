@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 import difflib
 import hashlib
@@ -97,6 +98,7 @@ class Backbone(nn.Module):
 
     def __init__(self, options: BackboneOptions) -> None:
         super().__init__()
+        self.options = options
         self.model = _create(options)
         config = resolve_model_data_config(self.model)
         self.image_size = options.image_size or config["input_size"][-1]
@@ -144,6 +146,7 @@ class EmbeddingModel(nn.Module):
         super().__init__()
         assert head in HEADS
         width = backbone.width
+        self.embedding_dim = embedding_dim
         self.backbone = backbone
         self.head: nn.Module = nn.Linear(width, embedding_dim)
         if head == MLP:
@@ -185,6 +188,15 @@ class FeatureHead(nn.Module):
         embeddings: Tensor = self.head(self.dropout((features - self.mean) / self.scale))
         return embeddings
 
+    @torch.no_grad()
+    def folded(self) -> nn.Linear:
+        """One linear layer that does the same in evaluation mode, on the CPU."""
+        folded = deepcopy(self.head).cpu()
+        weight = folded.weight.double() / self.scale.cpu()
+        folded.bias.sub_(weight @ self.mean.double().cpu())
+        folded.weight.copy_(weight)
+        return folded
+
 
 def _create(options: BackboneOptions) -> nn.Module:
     """The timm model with its weights."""
@@ -198,7 +210,8 @@ def _create(options: BackboneOptions) -> nn.Module:
             raise
         raise _size_error(options.name, options.image_size, error) from error
     if options.small_stem:
-        _make_stem_small(model, options.name)
+        for name, module in small_stem(model, options.name).items():
+            model.set_submodule(name, module)
     if options.weights == PRETRAINED:
         return _pretrained(options.name, arguments)
     if options.weights != RANDOM:
@@ -206,7 +219,13 @@ def _create(options: BackboneOptions) -> nn.Module:
     return model
 
 
-def _make_stem_small(model: nn.Module, name: str) -> None:
+def small_stem(model: nn.Module, name: str) -> dict[str, nn.Module]:
+    """What takes the place of a timm model's modules, by their names, where its stem is to be
+    small.
+
+    Raises:
+        ValueError: The first convolution of the model of this name has not stride 2.
+    """
     first = getattr(model, "pretrained_cfg", {}).get("first_conv")
     old = model.get_submodule(first) if isinstance(first, str) else None
     if first is None or not isinstance(old, nn.Conv2d) or old.stride != (2, 2):
@@ -217,9 +236,8 @@ def _make_stem_small(model: nn.Module, name: str) -> None:
     bias = old.bias is not None
     new = nn.Conv2d(old.in_channels, old.out_channels, 3, stride=1, padding=1, bias=bias)
     nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
-    model.set_submodule(first, new)
-    for pooling in _STEM_POOLING & {name for name, _ in model.named_modules()}:
-        model.set_submodule(pooling, nn.Identity())
+    pooling = _STEM_POOLING & {name for name, _ in model.named_modules()}
+    return {first: new, **{name: nn.Identity() for name in pooling}}
 
 
 def _pretrained(name: str, arguments: dict[str, Any]) -> nn.Module:

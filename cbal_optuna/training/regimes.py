@@ -52,6 +52,10 @@ class Regime(ABC):
     def inputs(self, items: np.ndarray) -> Tensor:
         """What the model takes in evaluation, of shape (n, ...), on the device."""
 
+    @abstractmethod
+    def whole(self, model: nn.Module) -> EmbeddingModel:
+        """From images to embeddings, as a trained model of this regime embeds its inputs."""
+
     @torch.no_grad()
     def embed(self, model: nn.Module, items: np.ndarray) -> Tensor:
         """The embeddings of images, float32 of shape (n, embedding_dim), by the model in
@@ -115,6 +119,10 @@ class EndToEnd(Regime):
     def inputs(self, items: np.ndarray) -> Tensor:
         return _as_tensor(self._images[items], self._device)
 
+    def whole(self, model: nn.Module) -> EmbeddingModel:
+        assert isinstance(model, EmbeddingModel)
+        return model
+
 
 class HeadOnly(Regime):
     """A linear head is trained on the features of a frozen backbone, extracted once and kept in a
@@ -142,6 +150,7 @@ class HeadOnly(Regime):
         device: torch.device,
         cache_directory: Path,
     ) -> None:
+        self._options = options
         self._embedding_dim = embedding_dim
         self._device = device
         features = _extracted(dataset, options, device, cache_directory)
@@ -155,6 +164,12 @@ class HeadOnly(Regime):
 
     def inputs(self, items: np.ndarray) -> Tensor:
         return self._features[torch.from_numpy(items).to(self._device)]
+
+    def whole(self, model: nn.Module) -> EmbeddingModel:
+        assert isinstance(model, FeatureHead)
+        whole = EmbeddingModel(_backbone(self._options), self._embedding_dim)
+        whole.head = model.folded()
+        return whole
 
 
 def _backbone(options: BackboneOptions) -> Backbone:
