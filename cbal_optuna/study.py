@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from collections.abc import Sequence
 import json
 from typing import Any
 
@@ -31,7 +30,7 @@ from cbal_optuna.summary import USUAL
 
 
 USABLE = (TrialState.COMPLETE, TrialState.PRUNED)
-_MAX_FAILURES_IN_A_ROW = 3
+MAX_FAILURES_IN_A_ROW = 3
 _OBJECTIVE = "objective"
 # User attributes that say how a study has been searched.
 SAMPLER, SEARCH_SEED = "sampler", "search_seed"
@@ -139,18 +138,24 @@ def open_study(
         if setting not in known:
             study.enqueue_trial(setting)
             known.append(setting)
+    _withdraw_repetitions(study)
     return study
 
 
-def run_usual(
-    study: Study, objective: Objective[Outcome], between: Callable[[], None] = lambda: None
-) -> None:
-    """Evaluate the usual setting if no trial has done so: the one that began to was killed."""
+def run_usual(study: Study, objective: Objective[Outcome], run: Callable[[int], None]) -> None:
+    """Evaluate the usual setting if no trial has done so: the one that began to was killed.
+
+    Args:
+        study, objective:
+            The study and what it evaluates.
+        run:
+            Runs trials until the study has so many usable ones.
+    """
     usable = study.get_trials(deepcopy=False, states=USABLE)
     usual = objective.space.searched(objective.space.usual)
     if all(trial.params != usual for trial in usable):
         study.enqueue_trial(usual)
-        run_trials(study, objective, len(usable) + 1, between=between)
+        run(len(usable) + 1)
 
 
 def run_trials(
@@ -159,7 +164,7 @@ def run_trials(
     n_trials: int,
     timeout: float | None = None,
     between: Callable[[], None] = lambda: None,
-    callbacks: Sequence[Callable[[Study, FrozenTrial], None]] = (),
+    stop: Callable[[Study], bool] = lambda study: False,
 ) -> None:
     """Run trials until the study has ``n_trials`` usable ones, with a progress bar.
 
@@ -174,8 +179,8 @@ def run_trials(
             Seconds after which no further trial is begun.
         between:
             Called after each trial; what it raises ends the run.
-        callbacks:
-            As for Optuna's ``optimize``.
+        stop:
+            Called after each trial; whether to begin no more.
 
     Raises:
         FailingTrialsError: Three trials in a row failed.
@@ -183,8 +188,13 @@ def run_trials(
     n_done = len(study.get_trials(deepcopy=False, states=USABLE))
     if n_done >= n_trials:
         return
+
+    def stop_if_asked_to(study: Study, trial: FrozenTrial) -> None:
+        if stop(study):
+            study.stop()
+
     with tqdm(total=n_trials, initial=n_done, desc=study.study_name, unit="trial") as bar:
-        progress = _Progress(bar)
+        progress = Progress(bar)
         study.optimize(
             objective,
             timeout=timeout,
@@ -193,37 +203,59 @@ def run_trials(
                 progress,
                 lambda study, trial: between(),
                 MaxTrialsCallback(n_trials, states=USABLE),
-                *callbacks,
+                stop_if_asked_to,
             ],
         )
-    if progress.n_failures >= _MAX_FAILURES_IN_A_ROW:
-        raise FailingTrialsError(
-            f"{progress.n_failures} trials in a row failed, the last with {progress.failure}"
-        )
+    progress.check()
 
 
-class _Progress:
-    """Shows each trial on a bar, and stops a study whose trials fail one after the other."""
+class Progress:
+    """Shows the trials of a study on a bar, and counts how many failed one after the other."""
 
-    def __init__(self, bar: tqdm) -> None:
+    def __init__(self, bar: tqdm, max_failures: int = MAX_FAILURES_IN_A_ROW) -> None:
         self._bar = bar
-        self.n_failures = 0
-        self.failure = ""
+        self._max_failures = max_failures
+        self._n_failures = 0
+        self._failure = ""
 
     def __call__(self, study: Study, trial: FrozenTrial) -> None:
+        """After each trial, as a callback of Optuna's ``optimize``, which it stops."""
+        self.show(study)
+        self.count(trial)
+        if self._n_failures >= self._max_failures:
+            study.stop()
+
+    def show(self, study: Study) -> None:
         usable = study.get_trials(deepcopy=False, states=USABLE)
         self._bar.n = min(len(usable), self._bar.total)
         best = max((t.value for t in usable if t.value is not None), default=float("nan"))
         self._bar.set_postfix(best=f"{best:.4f}", refresh=False)
         self._bar.refresh()
+
+    def count(self, trial: FrozenTrial) -> None:
         if trial.state != TrialState.FAIL:
-            self.n_failures = 0
+            self._n_failures = 0
             return
-        self.n_failures += 1
-        self.failure = trial.user_attrs.get("failure", "no value")
-        self._bar.write(f"trial {trial.number} failed: {self.failure}")
-        if self.n_failures >= _MAX_FAILURES_IN_A_ROW:
-            study.stop()
+        self._n_failures += 1
+        self._failure = trial.user_attrs.get("failure", "no value")
+        self._bar.write(f"trial {trial.number} failed: {self._failure}")
+
+    def check(self) -> None:
+        """Raises FailingTrialsError if too many failed."""
+        if self._n_failures >= self._max_failures:
+            raise FailingTrialsError(
+                f"{self._n_failures} trials in a row failed, the last with {self._failure}"
+            )
+
+
+def _withdraw_repetitions(study: Study) -> None:
+    """Of what another machine, which opens the study at this moment, has queued as well."""
+    seen: list[dict[str, Any]] = []
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING, TrialState.RUNNING)):
+        if trial.state == TrialState.WAITING and _params(trial) in seen:
+            study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        elif _params(trial):
+            seen.append(_params(trial))
 
 
 def _params(trial: FrozenTrial) -> dict[str, Any]:

@@ -164,6 +164,7 @@ def test_an_infeasible_trial_does_not_stop_the_study(run: Callable[..., Result])
     ("arguments", "message"),
     [
         (["--n-trials", "0"], "--n-trials: '0' is not a whole number of at least 1"),
+        (["--workers", "0"], "--workers: '0' is not a whole number of at least 1"),
         (["--timeout", "soon"], "--timeout: 'soon' is not a whole number"),
         (["--learning-rate", "nan"], "--learning-rate: 'nan' is not a positive number"),
         (["--sampler", "annealing"], "--sampler: invalid choice: 'annealing'"),
@@ -334,6 +335,7 @@ def test_help_reads_well(run: Callable[..., Result]) -> None:
     assert status == 0
     for option in (
         "--n-trials",
+        "--workers",
         "--stop-when-converged",
         "--sampler",
         "--head-only",

@@ -58,6 +58,15 @@ def _add_search_options(group: Group, batch_sizes: Sequence[int]) -> None:
         "--timeout", type=positive, metavar="S", help="begin no trial after so many seconds"
     )
     group.add_argument(
+        "--workers",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="processes that share the study, on all CUDA devices of this machine in turn; the "
+        "same command on another machine, with a --storage that both reach, joins them; which "
+        "settings are tried then depends on who is done first (default: %(default)s)",
+    )
+    group.add_argument(
         "--stop-when-converged",
         action="store_true",
         help="stop before --n-trials once further trials are expected to gain next to nothing",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import partial
 import os
 from pathlib import Path
 from typing import Any
@@ -46,6 +49,9 @@ from cbal_optuna.study import run_trials
 from cbal_optuna.study import run_usual
 from cbal_optuna.summary import summarize
 from cbal_optuna.training import TrainingOptions
+from cbal_optuna.workers import NoWorkerError
+from cbal_optuna.workers import run_trials_with
+from cbal_optuna.workers import Workers
 
 
 def main(script: StudyScript, arguments: Sequence[str] | None = None) -> NoReturn:
@@ -64,20 +70,29 @@ def main(script: StudyScript, arguments: Sequence[str] | None = None) -> NoRetur
             _check_studies(options, objective)
         objective.prepare()
         storage = open_storage(options.storage)
+        workers = Workers(objective, storage, options.workers) if options.workers > 1 else None
     except (ValueError, OSError) as error:
         parser.error(str(error))
     except Interrupted as interrupted:
         parser.exit(128 + interrupted.number, "\nInterrupted. No study was touched.\n")
     interruption.defer()
     try:
-        status = _run(options, objective, storage, interruption)
+        status = _run(options, objective, storage, interruption, workers)
     except Interrupted as interrupted:
         parser.exit(
             128 + interrupted.number,
             "\nInterrupted. The study is kept; the same command resumes it.\n",
         )
-    except (FailingTrialsError, InfeasibleSettingError, OptunaError, OSError) as error:
+    except (
+        FailingTrialsError,
+        InfeasibleSettingError,
+        NoWorkerError,
+        OptunaError,
+        OSError,
+    ) as error:
         parser.exit(1, f"{parser.prog}: error: {error}\n")
+    finally:
+        storage.engine.dispose()
     parser.exit(status)
 
 
@@ -186,25 +201,25 @@ def _run(
     objective: Objective[Outcome],
     storage: RDBStorage,
     interruption: Interruption,
+    workers: Workers | None,
 ) -> int:
     """Run the study and show its result; gives the exit status."""
     study = open_study(options.study_name, storage, objective, options.sampler, options.seed)
     print(f"{study.study_name}: {options.n_trials} trials, stored in {masked(options.storage)}")
     comparisons: list[SettingComparison] = []
+    between, convergence = interruption.check, StopWhenConverged()
+    begin = run_trials if workers is None else partial(run_trials_with, workers)
+    run = partial(begin, study, objective, between=between)
     try:
-        between = interruption.check
-        callbacks = [StopWhenConverged()] if options.stop_when_converged else []
-        run_trials(
-            study,
-            objective,
-            options.n_trials,
-            options.timeout,
-            between=between,
-            callbacks=callbacks,
-        )
-        if options.timeout is None:
-            run_usual(study, objective, between=between)
-        comparisons.extend(_comparisons(options, objective, study, storage))
+        with workers or nullcontext():
+            run(
+                options.n_trials,
+                options.timeout,
+                stop=lambda study: options.stop_when_converged and convergence.is_time(study),
+            )
+            if options.timeout is None:
+                run_usual(study, objective, run)
+            comparisons.extend(_comparisons(options, objective, study, storage, workers, between))
     finally:
         print(f"\n{result_text(study, comparisons)}\n")
         write_report(options.report, study, comparisons)
@@ -231,6 +246,8 @@ def _comparisons(
     objective: Objective[Outcome],
     study: optuna.Study,
     storage: RDBStorage,
+    workers: Workers | None,
+    between: Callable[[], None],
 ) -> Iterator[SettingComparison]:
     usual, best = objective.space.searched(objective.space.usual), _best_params(study)
     wanted = {VALIDATION: options.confirm, TEST: FINAL_SEEDS if options.final else 0}
@@ -240,7 +257,15 @@ def _comparisons(
     for part, n_seeds in wanted.items():
         if n_seeds and best:
             yield compare_settings(
-                objective, storage, study.study_name, usual, best, part=part, n_seeds=n_seeds
+                objective,
+                storage,
+                study.study_name,
+                usual,
+                best,
+                part=part,
+                n_seeds=n_seeds,
+                workers=workers,
+                between=between,
             )
 
 

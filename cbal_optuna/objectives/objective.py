@@ -140,8 +140,12 @@ class Objective(ABC, Generic[OutcomeT]):
         self._backbone = backbone
         self._embedding_dim = embedding_dim
         self._cache_directory = cache_directory or default_cache_directory()
-        self._on_step = on_step
+        self._on_step: Callable[[], None] | None = on_step
         self._regime: Regime | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what belongs to the process."""
+        return {**self.__dict__, "_on_step": None, "_regime": None}
 
     @classmethod
     @abstractmethod
@@ -214,6 +218,18 @@ class Objective(ABC, Generic[OutcomeT]):
         A trial does this too; by itself it tells bad input from bad trials.
         """
         self._prepared()
+
+    def release(self) -> None:
+        """Give up what :meth:`prepare` or a trial has loaded; the cache stays."""
+        self._regime = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def move(self, device: torch.device, *, on_step: Callable[[], None]) -> None:
+        """Train on another device from now on, as in a worker that was sent this objective."""
+        self.release()
+        self.device = device
+        self._on_step = on_step
 
     def __call__(self, trial: Trial) -> float:
         setting = self.space.suggest(trial)
@@ -392,7 +408,8 @@ class Objective(ABC, Generic[OutcomeT]):
 
     def _steps(self, items: np.ndarray, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         for batch in batches:
-            self._on_step()
+            if self._on_step is not None:
+                self._on_step()
             yield items[batch]
 
     @property
