@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cbal_optuna.losses import SplitLoss
 from cbal_optuna.losses import SplitTerms
+from cbal_optuna.training.device_rows import on_device
 from cbal_optuna.training.gradient_caching import cached_forward
 from cbal_optuna.training.gradient_caching import check_batch_norm
 from cbal_optuna.training.micro_batches import AUTO
@@ -193,7 +194,7 @@ def train(
     micro_batches = micro_batches or MicroBatches(options.micro_batch)
     model.train()
     for step, items in enumerate(batches, 1):
-        batch, batch_labels = inputs(items), targets[torch.from_numpy(items).to(device)]
+        batch, batch_labels = inputs(items), targets[on_device(items, device)]
         gradients = partial(_gradients, model, loss, batch, batch_labels, options.batch_norm)
         embeddings, terms, value = micro_batches.run(model, batch, gradients)
         optimizer.step()
