@@ -83,7 +83,8 @@ class Outcome(ABC):
     def attributes(self) -> dict[str, float]:
         """All numbers, by the names under which they are stored."""
         record = {k: v for k, v in asdict(self.record).items() if v is not None}
-        return {**self.measures(), **record}
+        phases = {f"{phase}_seconds": v for phase, v in record.pop("phases").items()}
+        return {**self.measures(), **record, **phases}
 
 
 OutcomeT = TypeVar("OutcomeT", bound=Outcome, covariant=True)

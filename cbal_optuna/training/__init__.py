@@ -20,6 +20,7 @@ from cbal_optuna.training.model import MLP
 from cbal_optuna.training.model import PRETRAINED
 from cbal_optuna.training.model import RANDOM
 from cbal_optuna.training.model import small_stem
+from cbal_optuna.training.phases import PHASES
 from cbal_optuna.training.regimes import EndToEnd
 from cbal_optuna.training.regimes import HeadOnly
 from cbal_optuna.training.regimes import Regime
@@ -38,6 +39,7 @@ __all__ = [
     "LEARNING_RATE_RULES",
     "MLP",
     "MicroBatches",
+    "PHASES",
     "PRETRAINED",
     "RANDOM",
     "Regime",

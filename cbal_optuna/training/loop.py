@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 import math
 import sys
-import time
 from typing import TypeVar
 
 import numpy as np
@@ -22,6 +22,9 @@ from cbal_optuna.training.gradient_caching import cached_forward
 from cbal_optuna.training.gradient_caching import check_batch_norm
 from cbal_optuna.training.micro_batches import AUTO
 from cbal_optuna.training.micro_batches import MicroBatches
+from cbal_optuna.training.phases import Phase
+from cbal_optuna.training.phases import phase_clock
+from cbal_optuna.training.phases import PhaseClock
 
 
 if sys.platform != "win32":
@@ -112,6 +115,8 @@ class TrainingRecord:
             embeddings, divided by that of the positive term.
         seconds:
             Wall-clock time of the steps, without evaluations.
+        phases:
+            Seconds of each phase: see :class:`~cbal_optuna.training.phases.PhaseClock`.
         samples_per_second:
             Of the steps.
         peak_memory_mb:
@@ -125,6 +130,7 @@ class TrainingRecord:
     entropy: float
     gradient_ratio: float
     seconds: float
+    phases: Mapping[Phase, float]
     samples_per_second: float
     peak_memory_mb: float | None
     micro_batch: int
@@ -188,14 +194,19 @@ def train(
         torch.cuda.reset_peak_memory_stats(device)
     evaluation_steps = _evaluation_steps(n_steps, options.n_evaluations)
     targets = torch.from_numpy(labels).to(device)
-    seconds, start = 0.0, time.perf_counter()
     total = torch.zeros((), device=device)
     micro_batches = micro_batches or MicroBatches(options.micro_batch)
     model.train()
+    clock = phase_clock(device)
+    clock.enter("data")
     for step, items in enumerate(batches, 1):
         batch, batch_labels = inputs(items), targets[torch.from_numpy(items).to(device)]
-        gradients = partial(_gradients, model, loss, batch, batch_labels, options.batch_norm)
+        gradients = partial(
+            _gradients, model, loss, batch, batch_labels, options.batch_norm, clock
+        )
+        clock.enter("forward")
         embeddings, terms, value = micro_batches.run(model, batch, gradients)
+        clock.enter("step")
         optimizer.step()
         schedule.step()
         total += value
@@ -203,14 +214,17 @@ def train(
             # The only synchronisations with the device: a NaN once there stays in the total.
             if not math.isfinite(total.item()):
                 raise DivergedError(f"the loss was {total.item()} by step {step} of {n_steps}")
-            seconds += time.perf_counter() - start
+            clock.enter("evaluation")
             evaluation = evaluate(evaluation_steps[step])
-            start = time.perf_counter()
+        clock.enter("data")
+    phases = clock.seconds()
+    seconds = sum(phases.values()) - phases["evaluation"]
     record = TrainingRecord(
         positive=terms.positive.item(),
         entropy=terms.entropy.item(),
         gradient_ratio=_gradient_ratio(loss, embeddings, batch_labels),
         seconds=seconds,
+        phases=phases,
         samples_per_second=n_steps * batch_size / seconds,
         peak_memory_mb=_peak_memory_mb(device),
         micro_batch=micro_batches.size(len(batch)),
@@ -224,6 +238,7 @@ def _gradients(
     batch: Tensor,
     labels: Tensor,
     batch_norm: str,
+    clock: PhaseClock,
     micro_batch: int,
 ) -> tuple[Tensor, SplitTerms, Tensor]:
     """Leaves the gradient of the loss with the parameters; gives embeddings, terms and loss."""
@@ -231,8 +246,10 @@ def _gradients(
     device = batch.device.type
     with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
         embeddings = cached_forward(model, batch, micro_batch, batch_norm=batch_norm)
+    clock.enter("loss")
     terms = loss.terms(embeddings, labels)
     value = loss.balanced(terms)
+    clock.enter("backward")
     value.backward()
     return embeddings.detach(), SplitTerms(*(t.detach() for t in terms)), value.detach()
 

@@ -28,6 +28,7 @@ from cbal_optuna.objectives import InfeasibleSettingError
 from cbal_optuna.objectives import RetrievalObjective
 from cbal_optuna.objectives import SearchSpace
 from cbal_optuna.training import Augmentation
+from cbal_optuna.training import PHASES
 from cbal_optuna.training import Regime
 from cbal_optuna.training import TrainingOptions
 
@@ -46,6 +47,7 @@ ATTRIBUTES = {
     "entropy",
     "gradient_ratio",
     "seconds",
+    *(f"{phase}_seconds" for phase in PHASES),
     "samples_per_second",
     "peak_memory_mb",
     "micro_batch",

@@ -27,6 +27,7 @@ from cbal_optuna.report.words import outcome
 from cbal_optuna.retraining import compare_settings
 from cbal_optuna.training import EmbeddingModel
 from cbal_optuna.training import EndToEnd
+from cbal_optuna.training import PHASES
 from cbal_optuna.training import TrainingOptions
 
 
@@ -40,6 +41,7 @@ ATTRIBUTES = {
     "entropy",
     "gradient_ratio",
     "seconds",
+    *(f"{phase}_seconds" for phase in PHASES),
     "samples_per_second",
     "peak_memory_mb",
     "micro_batch",
