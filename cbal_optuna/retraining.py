@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial
 from scipy.stats import t as student_t
 from tqdm import tqdm
 
+from cbal_optuna.objectives import mean_attributes
 from cbal_optuna.objectives import Objective
 from cbal_optuna.objectives import Outcome
 from cbal_optuna.objectives import Setting
@@ -202,22 +203,14 @@ def _train(
     objective: Objective[Outcome], study: Study, setting: Setting, part: str, seed: int
 ) -> None:
     """Once, and store what comes of it."""
-    outcomes = [
-        objective.run(
-            objective.space.completed(setting),
-            train_part,
-            evaluation_part,
-            seed=seed,
-            final=part == TEST,
-        ).attributes()
-        for train_part, evaluation_part in objective.divisions(part)
-    ]
-    attributes = {m: float(np.mean([o[m] for o in outcomes])) for m in outcomes[0]}
-    study.add_trial(
-        create_trial(
-            params=setting,
-            distributions=objective.space.distributions,
-            value=attributes[objective.measures(part)[0]],
-            user_attrs={**attributes, "seed": seed},
+    completed = objective.space.completed(setting)
+    with objective.outcomes(completed, part, [seed], final=part == TEST) as outcomes:
+        attributes = mean_attributes(outcomes)
+        study.add_trial(
+            create_trial(
+                params=setting,
+                distributions=objective.space.distributions,
+                value=attributes[objective.measures(part)[0]],
+                user_attrs={**attributes, "seed": seed},
+            )
         )
-    )

@@ -16,6 +16,7 @@ import uuid
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from cbal_optuna.objectives import INTERRUPTED
 from cbal_optuna.report.figures import history
 from cbal_optuna.report.figures import search_path
 from cbal_optuna.report.figures import slices
@@ -51,7 +52,7 @@ _NOT_IN_TABLE = {
     *PHASE_ATTRIBUTES,
     "seed",
 }
-_REASONS = ("infeasible", "failure", "collapsed")
+_REASONS = ("infeasible", "failure", INTERRUPTED, "collapsed")
 
 _FIGURES = (
     ("History", history, "Trials without a usable value stand at the lower edge."),

@@ -17,11 +17,12 @@ from cbal_optuna.training import PHASES
 PHASE_ATTRIBUTES = tuple(f"{phase}_seconds" for phase in PHASES)
 _MEANING = {
     "data": "fetching and augmenting images",
-    "forward": "embedding them",
-    "loss": "the loss of the embeddings",
-    "backward": "its gradient",
+    "forward": "the embeddings",
+    "loss": "the loss",
+    "backward": "the gradient",
     "step": "the optimizer",
     "evaluation": "evaluations",
+    "checkpoint": "checkpoints",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC
 from abc import abstractmethod
 from collections import deque
+from collections.abc import Mapping
 import time
 from typing import get_args
 from typing import Literal
@@ -12,8 +13,10 @@ from typing import Literal
 import torch
 
 
-Phase = Literal["data", "forward", "loss", "backward", "step", "evaluation"]
+Phase = Literal["data", "forward", "loss", "backward", "step", "evaluation", "checkpoint"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
+#: Those that make a step.
+STEP_PHASES = PHASES[:5]
 
 # Marks on a device between two looks at which of them it has passed; more than a step has.
 _MARKS = 256
@@ -30,6 +33,7 @@ class PhaseClock(ABC):
                             second forward passes, which take turns with the backward passes
     ``step``                optimizer and learning rate
     ``evaluation``          all that an evaluation does
+    ``checkpoint``          writing the state of the training
     ======================  =====================================================================
 
     A forward pass that is repeated because it ran out of memory counts where it failed.
@@ -45,6 +49,10 @@ class PhaseClock(ABC):
     @abstractmethod
     def seconds(self) -> dict[Phase, float]:
         """By phase, without the one that lasts; waits for the device."""
+
+    def set(self, seconds: Mapping[Phase, float]) -> None:
+        """Go on from these times."""
+        self._seconds = dict(seconds)
 
 
 def phase_clock(device: torch.device) -> PhaseClock:

@@ -539,7 +539,7 @@ def test_an_interrupted_trial_fails_and_the_interrupt_goes_on(
         study.optimize(objective, n_trials=3)
     (trial,) = study.trials
     assert trial.state == TrialState.FAIL
-    assert trial.user_attrs["failure"].startswith("KeyboardInterrupt")
+    assert trial.user_attrs["interrupted"].startswith("KeyboardInterrupt")
     study.optimize(objective, n_trials=1)
     assert study.trials[1].state == TrialState.COMPLETE
 
