@@ -26,6 +26,7 @@ from optuna.trial import TrialState
 from scipy.stats import t as student_t
 from tqdm import tqdm
 
+from cbal_optuna.objectives import mean_attributes
 from cbal_optuna.objectives import Objective
 from cbal_optuna.objectives import Outcome
 from cbal_optuna.objectives import Setting
@@ -221,38 +222,24 @@ def _train(
     objective: Objective[Outcome], study: Study, setting: Setting, part: str, seed: int
 ) -> None:
     """Once, and store what comes of it."""
-    attributes = _measured(objective, setting, part, seed)
-    study.add_trial(
-        create_trial(
-            params=setting,
-            distributions=objective.space.distributions,
-            value=attributes[objective.measures(part)[0]],
-            user_attrs={**attributes, "seed": seed},
+    completed = objective.space.completed(setting)
+    with objective.outcomes(completed, part, [seed], final=part == TEST) as outcomes:
+        attributes = mean_attributes(outcomes)
+        study.add_trial(
+            create_trial(
+                params=setting,
+                distributions=objective.space.distributions,
+                value=attributes[objective.measures(part)[0]],
+                user_attrs={**attributes, "seed": seed},
+            )
         )
-    )
 
 
 def _retrained(part: str, objective: Objective[Outcome], trial: Trial) -> float:
     """What a worker does with a trial of the comparison."""
-    setting = objective.space.suggest(trial)
-    attributes = _measured(objective, setting, part, trial.user_attrs["seed"])
-    for name, value in attributes.items():
-        trial.set_user_attr(name, value)
+    setting, seed = objective.space.suggest(trial), trial.user_attrs["seed"]
+    with objective.outcomes(setting, part, [seed], final=part == TEST) as outcomes:
+        attributes = mean_attributes(outcomes)
+        for name, value in attributes.items():
+            trial.set_user_attr(name, value)
     return attributes[objective.measures(part)[0]]
-
-
-def _measured(
-    objective: Objective[Outcome], setting: Setting, part: str, seed: int
-) -> dict[str, float]:
-    """The mean of the outcomes of one training for each division of the data."""
-    outcomes = [
-        objective.run(
-            objective.space.completed(setting),
-            train_part,
-            evaluation_part,
-            seed=seed,
-            final=part == TEST,
-        ).attributes()
-        for train_part, evaluation_part in objective.divisions(part)
-    ]
-    return {m: float(np.mean([o[m] for o in outcomes])) for m in outcomes[0]}

@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 from tqdm import tqdm
 
+from cbal_optuna.objectives import INTERRUPTED
 from cbal_optuna.objectives import Objective
 from cbal_optuna.objectives import Outcome
 from cbal_optuna.objectives import SearchSpace
@@ -109,7 +110,8 @@ def open_study(
     name: str, storage: BaseStorage, objective: Objective[Outcome], sampler: str, seed: int
 ) -> Study:
     """Make a study or resume it. Its first trials are the usual setting and the start of the
-    search, for every sampler.
+    search, for every sampler; what an interruption has ended is evaluated again, from its
+    checkpoint on.
 
     Args:
         name, storage:
@@ -134,7 +136,8 @@ def open_study(
     space = objective.space
     study.sampler = SAMPLERS[sampler](space, seed)
     known = [_params(t) for t in trials if t.state != TrialState.FAIL]
-    for setting in (space.searched(space.usual), space.searched(space.start)):
+    interrupted = [t.params for t in trials if INTERRUPTED in t.user_attrs]
+    for setting in (space.searched(space.usual), space.searched(space.start), *interrupted):
         if setting not in known:
             study.enqueue_trial(setting)
             known.append(setting)

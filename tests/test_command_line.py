@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 from PIL import Image
 import pytest
 import timm
+from torch import Tensor
 
 from cbal_optuna import convergence
 from cbal_optuna.command_line import main
@@ -27,6 +28,7 @@ from cbal_optuna.objectives import Setting
 from cbal_optuna.summary import summarize
 from cbal_optuna.summary import Summary
 from cbal_optuna.training import EmbeddingModel
+from cbal_optuna.training import HeadOnly
 
 
 STUDIES = Path(__file__).parents[1] / "studies"
@@ -136,6 +138,35 @@ def test_a_study_goes_on_with_another_micro_batch(run: Callable[..., Result]) ->
     assert status == 0, err
 
 
+def test_the_same_command_goes_on_in_the_middle_of_a_training(
+    run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+    inputs = HeadOnly.training_inputs
+
+    def interrupted_before_step_12(regime: HeadOnly, items: np.ndarray) -> Tensor:
+        steps.append(len(items))
+        if len(steps) == 12:
+            signal.raise_signal(signal.SIGTERM)
+        return inputs(regime, items)
+
+    monkeypatch.setattr(HeadOnly, "training_inputs", interrupted_before_step_12)
+    options = ["--n-trials", "1", "--confirm", "0", "--checkpoint-every", "0.000001"]
+    status, _, err = run(*options, "--checkpoint-dir", "kept")
+    assert status == 128 + signal.SIGTERM and "the same command resumes it" in err
+    assert len(list((tmp_path / "kept").iterdir())) == 1
+    status, _, _ = run(*options, "--checkpoint-dir", "kept")
+    assert status == 0 and list((tmp_path / "kept").iterdir()) == []
+    interrupted, resumed = loaded(tmp_path, "tiny").trials
+    assert interrupted.user_attrs["interrupted"] == "Interrupted: SIGTERM"
+    assert len(steps) == 16
+
+    run(*options, "--storage", "sqlite:///one_go.db")
+    one_go = optuna.load_study(study_name="tiny", storage="sqlite:///one_go.db").trials[0]
+    assert resumed.value == one_go.value and resumed.params == one_go.params
+    assert (tmp_path / "cache" / "checkpoints").is_dir()
+
+
 def test_batch_norm_is_part_of_what_a_study_evaluates(run: Callable[..., Result]) -> None:
     run("--n-trials", "1", "--confirm", "0", "--batch-norm", "frozen")
     status, _, err = run("--n-trials", "2", "--confirm", "0")
@@ -199,6 +230,8 @@ def test_an_infeasible_trial_does_not_stop_the_study(run: Callable[..., Result])
         (["--micro-batch", "0"], "--micro-batch: '0' is not 'auto', 'whole' or a whole number"),
         (["--micro-batch", "half"], "--micro-batch: 'half' is not 'auto', 'whole' or a whole"),
         (["--batch-norm", "whole"], "--batch-norm: invalid choice: 'whole'"),
+        (["--checkpoint-every", "0"], "--checkpoint-every: '0' is not a positive number"),
+        (["--checkpoint-dir", __file__], "`--checkpoint-dir` is '.*', a file, not a folder"),
         (["--no-such-option"], "unrecognized arguments"),
     ],
 )
@@ -419,5 +452,5 @@ def script(folder: Path, name: str, *arguments: str) -> subprocess.CompletedProc
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
-def loaded(folder: Path) -> optuna.Study:
-    return optuna.load_study(study_name="digits", storage=f"sqlite:///{folder}/digits.db")
+def loaded(folder: Path, name: str = "digits") -> optuna.Study:
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{folder}/{name}.db")

@@ -227,6 +227,21 @@ def _add_training_options(group: Group) -> None:
         help="frozen: BatchNorm keeps the statistics that came with the weights, and results do "
         "not depend on --micro-batch (default: %(default)s)",
     )
+    group.add_argument(
+        "--checkpoint-dir",
+        type=Path,
+        metavar="DIR",
+        help="keeps trainings in progress; where machines come and go, a folder that they share "
+        "(default: checkpoints in that of --cache-dir)",
+    )
+    group.add_argument(
+        "--checkpoint-every",
+        type=positive_float,
+        default=60.0,
+        metavar="S",
+        help="seconds of a training after which its state is written, so that it goes on from "
+        "there if it is cut off (default: %(default)g)",
+    )
 
 
 def _listed(values: Sequence[object]) -> str:

@@ -23,6 +23,7 @@ from cbal_optuna.command_line.options import FINAL_SEEDS
 from cbal_optuna.command_line.options import parser_of
 from cbal_optuna.command_line.scripts import StudyScript
 from cbal_optuna.convergence import StopWhenConverged
+from cbal_optuna.data import default_cache_directory
 from cbal_optuna.export import check_folder
 from cbal_optuna.export import export_model
 from cbal_optuna.interruption import Interrupted
@@ -48,6 +49,7 @@ from cbal_optuna.study import open_study
 from cbal_optuna.study import run_trials
 from cbal_optuna.study import run_usual
 from cbal_optuna.summary import summarize
+from cbal_optuna.training import Checkpoints
 from cbal_optuna.training import TrainingOptions
 from cbal_optuna.workers import NoWorkerError
 from cbal_optuna.workers import run_trials_with
@@ -97,13 +99,17 @@ def main(script: StudyScript, arguments: Sequence[str] | None = None) -> NoRetur
 
 
 def fill_in_names(options: argparse.Namespace, name: str) -> None:
-    """The defaults that depend on other options."""
+    """The defaults that depend on other options or the environment."""
     if options.study_name is None:
         loss = "" if options.loss == "infonce" else f"-{options.loss}"
         sampler = "" if options.sampler == "cd" else f"-{options.sampler}"
         options.study_name = f"{name}{loss}{sampler}"
     if options.report is None:
         options.report = Path(f"{options.study_name}.html")
+    if options.cache_dir is None:
+        options.cache_dir = default_cache_directory()
+    if options.checkpoint_dir is None:
+        options.checkpoint_dir = options.cache_dir / "checkpoints"
 
 
 def _warning_without_code(
@@ -144,6 +150,7 @@ def _objective(
         device=options.device,
         seed=options.seed,
         cache_directory=options.cache_dir,
+        checkpoints=Checkpoints(options.checkpoint_dir, options.checkpoint_every),
         on_step=interruption.check,
         **script.own_arguments(options, training),
         **{name: value for name, value in own.items() if value is not None},
@@ -151,8 +158,8 @@ def _objective(
 
 
 def _check_places(options: argparse.Namespace) -> bool:
-    """See that report, storage and export can be written to, before anything is, and whether the
-    storage exists.
+    """See that report, checkpoints, storage and export can be written to, before anything is, and
+    whether the storage exists.
 
     Raises:
         ValueError: Report or storage cannot.
@@ -171,10 +178,15 @@ def _check_places(options: argparse.Namespace) -> bool:
         )
     if options.storage.endswith(options.report.name):
         raise ValueError(f"`--report` {options.report} is the file of `--storage`.")
+    if options.checkpoint_dir.exists() and not options.checkpoint_dir.is_dir():
+        raise ValueError(
+            f"`--checkpoint-dir` is {str(options.checkpoint_dir)!r}, a file, not a folder."
+        )
     exists = check_storage(options.storage)
     if options.export is not None:
         weights = Path(options.weights)
         kept = [options.report, sqlite_file(options.storage), options.cache_dir]
+        kept.append(options.checkpoint_dir)
         kept += [weights] * weights.is_file()
         check_folder(options.export, *(path for path in kept if path is not None))
     return exists

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from dataclasses import dataclass
+from functools import cached_property
 from functools import partial
 import hashlib
 from itertools import product
@@ -35,12 +35,18 @@ from cbal_optuna.feasibility import record_feasibility
 from cbal_optuna.losses import SplitInfoNCELoss
 from cbal_optuna.losses import SplitLoss
 from cbal_optuna.losses import SplitMarginLoss
+from cbal_optuna.objectives.infeasible import breakdowns_are_infeasible
+from cbal_optuna.objectives.infeasible import InfeasibleSettingError
+from cbal_optuna.objectives.outcome import EarlierOutcome
+from cbal_optuna.objectives.outcome import mean_attributes
+from cbal_optuna.objectives.outcome import Outcome
 from cbal_optuna.objectives.search_space import SearchSpace
 from cbal_optuna.objectives.search_space import Setting
 from cbal_optuna.training import BackboneOptions
+from cbal_optuna.training import Checkpoint
+from cbal_optuna.training import Checkpoints
 from cbal_optuna.training import DivergedError
 from cbal_optuna.training import EmbeddingModel
-from cbal_optuna.training import is_out_of_memory
 from cbal_optuna.training import MicroBatches
 from cbal_optuna.training import Regime
 from cbal_optuna.training import train
@@ -51,40 +57,15 @@ from cbal_optuna.version import __version__
 
 VALIDATION = "validation"
 TEST = "test"
+#: The user attribute of a trial that a signal has ended.
+INTERRUPTED = "interrupted"
 
 # What is trained or evaluated on: classes, or images, by number.
 Part = tuple[int, ...] | np.ndarray
 
 
-class InfeasibleSettingError(RuntimeError):
-    """A setting with which no training comes to its end."""
-
-
-@dataclass(frozen=True)
-class Outcome(ABC):
-    """One training and its evaluation."""
-
-    record: TrainingRecord
-
-    @abstractmethod
-    def measures(self) -> dict[str, float]:
-        """What the evaluation says, by the names under which it is stored; the value of the
-        objective is the first."""
-
-    @property
-    def value(self) -> float:
-        return next(iter(self.measures().values()))
-
-    @property
-    def remarks(self) -> dict[str, str]:
-        """What is to be said in words, by the names under which it is stored."""
-        return {}
-
-    def attributes(self) -> dict[str, float]:
-        """All numbers, by the names under which they are stored."""
-        record = {k: v for k, v in asdict(self.record).items() if v is not None}
-        return {**self.measures(), **record}
-
+# What ends the work on a training besides its success.
+_ENDS = (InfeasibleSettingError, optuna.TrialPruned)
 
 OutcomeT = TypeVar("OutcomeT", bound=Outcome, covariant=True)
 
@@ -105,6 +86,11 @@ class Objective(ABC, Generic[OutcomeT]):
     micro-batches, unless ``training`` says otherwise; the user attribute ``micro_batch`` says how
     many images did so at once.
 
+    A trial that is cut off by a signal, or with its process or machine, goes on from its last
+    checkpoint when its setting is evaluated again: by a retry of the trial, by the same command,
+    in any study of this objective. A result removes the checkpoint. So does an error that comes
+    again before the next one; the first time it may be the machine's.
+
     Subclasses say what is trained on what, and how it is evaluated.
     """
 
@@ -124,6 +110,7 @@ class Objective(ABC, Generic[OutcomeT]):
         device: str,
         seed: int,
         cache_directory: Path | None,
+        checkpoints: Checkpoints | None,
         on_step: Callable[[], None],
     ) -> None:
         check_positive(
@@ -140,6 +127,7 @@ class Objective(ABC, Generic[OutcomeT]):
         self._backbone = backbone
         self._embedding_dim = embedding_dim
         self._cache_directory = cache_directory or default_cache_directory()
+        self._checkpoints = checkpoints or Checkpoints(self._cache_directory / "checkpoints")
         self._on_step: Callable[[], None] | None = on_step
         self._regime: Regime | None = None
 
@@ -198,7 +186,7 @@ class Objective(ABC, Generic[OutcomeT]):
         return {
             "dataset": self.dataset.name,
             "images": len(self.dataset),
-            "classes": _digest(self.dataset),
+            "classes": _digest_of_classes(self.dataset),
             "backbone": self._backbone.name,
             "weights": self._backbone.weights_fingerprint,
             "image_size": self._backbone.image_size,
@@ -235,49 +223,85 @@ class Objective(ABC, Generic[OutcomeT]):
         setting = self.space.suggest(trial)
         trial.set_user_attr("seed", self.seed)
         trial.set_user_attr("versions", versions())
+        seeds = [self.seed + repeat for repeat in range(self.repeats)]
+
+        def report(training: int, evaluation: int, value: float) -> None:
+            trial.report(value, training * self.training.n_evaluations + evaluation)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+
         try:
-            outcomes = self._outcomes(trial, setting)
+            with self.outcomes(setting, VALIDATION, seeds, on_evaluation=report) as outcomes:
+                return _recorded(trial, outcomes)
         except InfeasibleSettingError as error:
             trial.set_user_attr("infeasible", str(error))
             record_feasibility(trial, "trainable", feasible=False)
             return 0.0
-        except (Exception, KeyboardInterrupt) as error:
+        except KeyboardInterrupt as error:
+            trial.set_user_attr(INTERRUPTED, f"{type(error).__name__}: {error}")
+            raise
+        except Exception as error:
             if not isinstance(error, optuna.TrialPruned):
                 trial.set_user_attr("failure", f"{type(error).__name__}: {error}")
             raise
-        attributes = [outcome.attributes() for outcome in outcomes]
-        for name in attributes[0]:
-            trial.set_user_attr(name, float(np.mean([a[name] for a in attributes])))
-        for outcome in outcomes:
-            for name, remark in outcome.remarks.items():
-                trial.set_user_attr(name, remark)
-        values = [outcome.value for outcome in outcomes]
-        trial.set_user_attr("values", values)
-        record_feasibility(trial, "trainable", feasible=True)
-        return float(np.mean(values))
 
-    def _outcomes(self, trial: Trial, setting: Setting) -> list[OutcomeT]:
-        runs = list(product(self.divisions(VALIDATION), range(self.repeats)))
-        outcomes = []
+    @contextmanager
+    def outcomes(
+        self,
+        setting: Setting,
+        part: str,
+        seeds: Sequence[int],
+        *,
+        final: bool = False,
+        on_evaluation: Callable[[int, int, float], None] = lambda training, number, value: None,
+    ) -> Iterator[list[Outcome]]:
+        """Train with a setting on each division of a part, with each seed. What comes of it is
+        kept until the ``with`` block has stored it: where this is cut off, trainings that had
+        ended are not done again.
+
+        Args:
+            setting, final:
+                As for :meth:`run`.
+            part:
+                As for :meth:`divisions`.
+            seeds:
+                Of the trainings on each division.
+            on_evaluation:
+                Called with the number of the training (0, 1, ...), and as for :meth:`run`.
+
+        Raises:
+            InfeasibleSettingError: As for :meth:`run`.
+        """
+        runs = list(product(self.divisions(part), seeds))
+        checkpoint = self._checkpoint(setting=setting, part=part, seeds=list(seeds), final=final)
         micro_batches = MicroBatches(self.training.micro_batch)
-        for i, ((train_part, evaluation_part), repeat) in enumerate(runs):
+        with checkpoint.removed_at_the_end(*_ENDS):
+            outcomes, values = _earlier(checkpoint)
+            for i, earlier in enumerate(values):
+                for number, value in enumerate(earlier, 1):
+                    on_evaluation(i, number, value)
+            for i in range(len(outcomes), len(runs)):
+                values.append([])
 
-            def report(evaluation: int, value: float, first: int = i) -> None:
-                trial.report(value, first * self.training.n_evaluations + evaluation)
-                if trial.should_prune():
-                    raise optuna.TrialPruned
+                def note(number: int, value: float, i: int = i) -> None:
+                    values[i].append(value)
+                    on_evaluation(i, number, value)
 
-            outcomes.append(
-                self.run(
-                    setting,
-                    train_part,
-                    evaluation_part,
-                    seed=self.seed + repeat,
-                    on_evaluation=report,
-                    micro_batches=micro_batches,
+                division, seed = runs[i]
+                outcomes.append(
+                    self.run(
+                        setting,
+                        *division,
+                        seed=seed,
+                        final=final,
+                        on_evaluation=note,
+                        micro_batches=micro_batches,
+                    )
                 )
-            )
-        return outcomes
+                if checkpoint.is_due or checkpoint.is_there:
+                    plain = [outcome.plain() for outcome in outcomes]
+                    checkpoint.write({"outcomes": plain, "values": values})
+            yield outcomes
 
     def divisions(self, part: str) -> list[tuple[Part, Part]]:
         """What to train on and what to evaluate on.
@@ -299,7 +323,7 @@ class Objective(ABC, Generic[OutcomeT]):
         *,
         seed: int,
         final: bool = False,
-        on_evaluation: Callable[[int, float], None] | None = None,
+        on_evaluation: Callable[[int, float], None] = lambda number, value: None,
         micro_batches: MicroBatches | None = None,
     ) -> OutcomeT:
         """Train with a setting on some classes or images, evaluate on others.
@@ -323,18 +347,23 @@ class Objective(ABC, Generic[OutcomeT]):
             batches.
         """
         train_items, evaluation_items = self._items(train_part), self._items(evaluation_part)
-
-        def evaluate(model: nn.Module, number: int) -> Any:
-            value, evaluation = self._evaluated(
-                self._prepared(), model, train_items, evaluation_items
-            )
-            if on_evaluation is not None:
-                on_evaluation(number, value)
-            return evaluation
-
-        with _infeasible_if_it_fails():
+        checkpoint = self._checkpoint(
+            setting=setting,
+            train=_digest(train_items),
+            evaluation=_digest(evaluation_items),
+            seed=seed,
+        )
+        with checkpoint.removed_at_the_end(*_ENDS), breakdowns_are_infeasible():
             _, record, evaluation = self._trained(
-                setting, train_items, seed, evaluate, micro_batches
+                setting,
+                train_items,
+                seed,
+                lambda model: self._evaluated(
+                    self._prepared(), model, train_items, evaluation_items
+                ),
+                on_evaluation=on_evaluation,
+                micro_batches=micro_batches,
+                checkpoint=checkpoint,
             )
             return self._outcome(evaluation, record, final=final)
 
@@ -358,8 +387,11 @@ class Objective(ABC, Generic[OutcomeT]):
         train_part, _ = self.divisions(TEST)[0]
         items = self._items(train_part)
         regime = self._prepared()
-        with _infeasible_if_it_fails():
-            model, _, _ = self._trained(setting, items, seed, lambda model, number: None)
+        checkpoint = self._checkpoint(setting=setting, train=_digest(items), seed=seed)
+        with checkpoint.removed_at_the_end(*_ENDS), breakdowns_are_infeasible():
+            model, _, _ = self._trained(
+                setting, items, seed, lambda model: (0.0, None), checkpoint=checkpoint
+            )
             if not regime.embed(model, items[: setting["batch_size"]]).isfinite().all():
                 raise DivergedError("the embeddings were not finite")
         return regime.whole(model).cpu().eval()
@@ -373,10 +405,11 @@ class Objective(ABC, Generic[OutcomeT]):
         setting: Setting,
         train_items: np.ndarray,
         seed: int,
-        evaluate: Callable[[nn.Module, int], Any],
-        micro_batches: MicroBatches | None = None,
+        evaluate: Callable[[nn.Module], tuple[float, Any]],
+        **arguments: Any,
     ) -> tuple[nn.Module, TrainingRecord, Any]:
-        """The model, what its training was like, and its last evaluation."""
+        """The model, what its training was like, and its last evaluation; further arguments are
+        those of :func:`train`."""
         regime = self._prepared()
         batch_size = setting["batch_size"]
         n_steps = self.training.n_steps(batch_size)
@@ -402,9 +435,20 @@ class Objective(ABC, Generic[OutcomeT]):
                 learning_rate=setting["learning_rate"],
                 weight_decay=setting["weight_decay"],
                 evaluate=partial(evaluate, model),
-                micro_batches=micro_batches,
+                **arguments,
             )
         return model, record, evaluation
+
+    def _checkpoint(self, **work: Any) -> Checkpoint:
+        """Of what this objective does on a device of this kind."""
+        return self._checkpoints.of(
+            {"objective": self._description, "device": self.device.type, **work}
+        )
+
+    @cached_property
+    def _description(self) -> dict[str, Any]:
+        # It takes a digest of the weights' file.
+        return self.description
 
     def _steps(self, items: np.ndarray, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         for batch in batches:
@@ -449,22 +493,35 @@ def check_space(space: SearchSpace, loss: str | None) -> SearchSpace:
     return space
 
 
+def _earlier(checkpoint: Checkpoint) -> tuple[list[Outcome], list[list[float]]]:
+    """Of the trainings that had ended: outcomes, and the values of all evaluations."""
+    saved = checkpoint.read()
+    if saved is None:
+        return [], []
+    try:
+        return [EarlierOutcome.of(plain) for plain in saved["outcomes"]], saved["values"]
+    except (KeyError, TypeError):
+        checkpoint.reject("does not fit these trainings")
+        return [], []
+
+
+def _recorded(trial: Trial, outcomes: Sequence[Outcome]) -> float:
+    """The value of a trial, after the trial was told what else there is to say."""
+    for name, number in mean_attributes(outcomes).items():
+        trial.set_user_attr(name, number)
+    for outcome in outcomes:
+        for name, remark in outcome.remarks.items():
+            trial.set_user_attr(name, remark)
+    values = [outcome.value for outcome in outcomes]
+    trial.set_user_attr("values", values)
+    record_feasibility(trial, "trainable", feasible=True)
+    return float(np.mean(values))
+
+
 def _loss(name: str, setting: Setting) -> SplitLoss:
     if name == "infonce":
         return SplitInfoNCELoss(setting["balance"], setting["temperature"], setting["denominator"])
     return SplitMarginLoss(setting["balance"], setting["margin"], setting["aggregation"])
-
-
-@contextmanager
-def _infeasible_if_it_fails() -> Iterator[None]:
-    try:
-        yield
-    except DivergedError as error:
-        raise InfeasibleSettingError(f"diverged: {error}") from error
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise InfeasibleSettingError(f"out of memory: {error}") from error
 
 
 @contextmanager
@@ -479,7 +536,11 @@ def _one_thread(active: bool) -> Iterator[None]:
         torch.set_num_threads(n_threads)
 
 
-def _digest(dataset: LabelledImages) -> str:
+def _digest(items: np.ndarray) -> str:
+    return hashlib.sha256(items.tobytes()).hexdigest()
+
+
+def _digest_of_classes(dataset: LabelledImages) -> str:
     """Tells data sets of one name apart, by the names and labels of their classes, and queries."""
     names = "\0".join(dataset.class_names).encode("utf-8", "surrogateescape")
     queries = np.flatnonzero(dataset.is_query)

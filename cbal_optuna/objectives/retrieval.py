@@ -23,13 +23,14 @@ from cbal_optuna.evaluation import retrieval_metrics
 from cbal_optuna.evaluation import RetrievalMetrics
 from cbal_optuna.objectives.objective import check_space
 from cbal_optuna.objectives.objective import Objective
-from cbal_optuna.objectives.objective import Outcome
 from cbal_optuna.objectives.objective import Part
 from cbal_optuna.objectives.objective import TEST
 from cbal_optuna.objectives.objective import VALIDATION
+from cbal_optuna.objectives.outcome import Outcome
 from cbal_optuna.objectives.search_space import SearchSpace
 from cbal_optuna.training import Augmentation
 from cbal_optuna.training import BackboneOptions
+from cbal_optuna.training import Checkpoints
 from cbal_optuna.training import DivergedError
 from cbal_optuna.training import EndToEnd
 from cbal_optuna.training import HeadOnly
@@ -106,8 +107,12 @@ class RetrievalObjective(Objective[RetrievalOutcome]):
         cache_directory:
             Where decoded images and features are kept; see
             :func:`~cbal_optuna.data.default_cache_directory`.
+        checkpoints:
+            Where trainings in progress are kept; by default the folder ``checkpoints`` of the
+            cache.
         on_step:
-            Called before each training step; what it raises ends the trial.
+            Called before each training step, also those that a resumed trial had done already;
+            what it raises ends the trial.
 
     Raises:
         ValueError: An argument is out of its range, or does not fit the data.
@@ -135,6 +140,7 @@ class RetrievalObjective(Objective[RetrievalOutcome]):
         device: str = "auto",
         seed: int = 0,
         cache_directory: Path | None = None,
+        checkpoints: Checkpoints | None = None,
         on_step: Callable[[], None] = lambda: None,
     ) -> None:
         training = training or TrainingOptions(samples=100_000)
@@ -160,6 +166,7 @@ class RetrievalObjective(Objective[RetrievalOutcome]):
             device=device,
             seed=seed,
             cache_directory=cache_directory,
+            checkpoints=checkpoints,
             on_step=on_step,
         )
         self._check_evaluation_classes()

@@ -23,12 +23,13 @@ from cbal_optuna.evaluation import knn_accuracy
 from cbal_optuna.evaluation import linear_probe_accuracy
 from cbal_optuna.objectives.objective import check_space
 from cbal_optuna.objectives.objective import Objective
-from cbal_optuna.objectives.objective import Outcome
 from cbal_optuna.objectives.objective import Part
 from cbal_optuna.objectives.objective import TEST
+from cbal_optuna.objectives.outcome import Outcome
 from cbal_optuna.objectives.search_space import SearchSpace
 from cbal_optuna.objectives.search_space import SelfSupervisedSpace
 from cbal_optuna.training import BackboneOptions
+from cbal_optuna.training import Checkpoints
 from cbal_optuna.training import DivergedError
 from cbal_optuna.training import EmbeddingModel
 from cbal_optuna.training import EndToEnd
@@ -128,8 +129,12 @@ class SelfSupervisedObjective(Objective[SelfSupervisedOutcome]):
         cache_directory:
             Where decoded images are kept; see
             :func:`~cbal_optuna.data.default_cache_directory`.
+        checkpoints:
+            Where trainings in progress are kept; by default the folder ``checkpoints`` of the
+            cache.
         on_step:
-            Called before each training step; what it raises ends the trial.
+            Called before each training step, also those that a resumed trial had done already;
+            what it raises ends the trial.
 
     Raises:
         ValueError: An argument is out of its range, or does not fit the data.
@@ -157,6 +162,7 @@ class SelfSupervisedObjective(Objective[SelfSupervisedOutcome]):
         device: str = "auto",
         seed: int = 0,
         cache_directory: Path | None = None,
+        checkpoints: Checkpoints | None = None,
         on_step: Callable[[], None] = lambda: None,
     ) -> None:
         self._augmentation = augmentation or ViewAugmentation()
@@ -173,6 +179,7 @@ class SelfSupervisedObjective(Objective[SelfSupervisedOutcome]):
             device=device,
             seed=seed,
             cache_directory=cache_directory,
+            checkpoints=checkpoints,
             on_step=on_step,
         )
 

@@ -16,12 +16,15 @@ import uuid
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from cbal_optuna.objectives import INTERRUPTED
 from cbal_optuna.report.figures import history
 from cbal_optuna.report.figures import search_path
 from cbal_optuna.report.figures import slices
 from cbal_optuna.report.page import figure_html
 from cbal_optuna.report.page import page
 from cbal_optuna.report.page import table
+from cbal_optuna.report.timing import PHASE_ATTRIBUTES
+from cbal_optuna.report.timing import where_the_time_goes
 from cbal_optuna.report.words import described
 from cbal_optuna.report.words import expectation
 from cbal_optuna.report.words import label
@@ -46,9 +49,10 @@ _NOT_IN_TABLE = {
     "recall_at_4",
     "recall_at_8",
     "seconds",
+    *PHASE_ATTRIBUTES,
     "seed",
 }
-_REASONS = ("infeasible", "failure", "collapsed")
+_REASONS = ("infeasible", "failure", INTERRUPTED, "collapsed")
 
 _FIGURES = (
     ("History", history, "Trials without a usable value stand at the lower edge."),
@@ -113,6 +117,7 @@ def _report(study: Study, comparisons: Sequence[SettingComparison]) -> str:
         *([] if summary is None else [_setting(summary), _near_optimal(summary)]),
         *map(_comparison, comparisons),
         figures,
+        where_the_time_goes(trials),
         _trials(trials),
         _attributes(study),
     ]

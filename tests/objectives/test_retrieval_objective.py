@@ -28,6 +28,7 @@ from cbal_optuna.objectives import InfeasibleSettingError
 from cbal_optuna.objectives import RetrievalObjective
 from cbal_optuna.objectives import SearchSpace
 from cbal_optuna.training import Augmentation
+from cbal_optuna.training import PHASES
 from cbal_optuna.training import Regime
 from cbal_optuna.training import TrainingOptions
 
@@ -46,6 +47,7 @@ ATTRIBUTES = {
     "entropy",
     "gradient_ratio",
     "seconds",
+    *(f"{phase}_seconds" for phase in PHASES),
     "samples_per_second",
     "peak_memory_mb",
     "micro_batch",
@@ -537,7 +539,7 @@ def test_an_interrupted_trial_fails_and_the_interrupt_goes_on(
         study.optimize(objective, n_trials=3)
     (trial,) = study.trials
     assert trial.state == TrialState.FAIL
-    assert trial.user_attrs["failure"].startswith("KeyboardInterrupt")
+    assert trial.user_attrs["interrupted"].startswith("KeyboardInterrupt")
     study.optimize(objective, n_trials=1)
     assert study.trials[1].state == TrialState.COMPLETE
 
