@@ -152,6 +152,29 @@ def test_loss_and_sampler_have_studies_of_their_own_in_one_storage(
     assert sorted(names) == ["tiny", "tiny-margin-tpe", "tiny-random"]
 
 
+def test_a_study_starts_from_what_another_one_found(run: Callable[..., Result]) -> None:
+    run("--n-trials", "6", "--confirm", "0", "--study-name", "frozen")
+    own = ("--confirm", "0", "--study-name", "longer", "--samples", "1024")
+    status, out, err = run("--n-trials", "2", *own, "--start-from", "frozen")
+    assert status == 0, err
+    assert "the setting that the study frozen recommends" in out
+    found, study = (
+        optuna.load_study(study_name=name, storage="sqlite:///tiny.db")
+        for name in ("frozen", "longer")
+    )
+    assert study.trials[1].params == summarize(found).recommended.params
+    _, again, _ = run("--n-trials", "2", *own)
+    assert again == out
+
+
+def test_a_wrong_start_writes_nothing(run: Callable[..., Result], tmp_path: Path) -> None:
+    run("--n-trials", "1", "--confirm", "0")
+    before = (tmp_path / "tiny.db").read_bytes()
+    status, _, err = run("--study-name", "new", "--start-from", "nosuch")
+    assert status == 2 and "`start_from` is 'nosuch'" in err and len(err.splitlines()) == 1
+    assert (tmp_path / "tiny.db").read_bytes() == before
+
+
 def test_an_infeasible_trial_does_not_stop_the_study(run: Callable[..., Result]) -> None:
     status, out, _ = run("--n-trials", "3", "--learning-rate", "1e30")
     assert status == 1
@@ -199,6 +222,7 @@ def test_an_infeasible_trial_does_not_stop_the_study(run: Callable[..., Result])
         (["--micro-batch", "0"], "--micro-batch: '0' is not 'auto', 'whole' or a whole number"),
         (["--micro-batch", "half"], "--micro-batch: 'half' is not 'auto', 'whole' or a whole"),
         (["--batch-norm", "whole"], "--batch-norm: invalid choice: 'whole'"),
+        (["--start-from", "frozen"], "`--start-from` is 'frozen'; there is no `--storage`"),
         (["--no-such-option"], "unrecognized arguments"),
     ],
 )

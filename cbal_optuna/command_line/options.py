@@ -77,6 +77,12 @@ def _add_search_options(group: Group, batch_sizes: Sequence[int]) -> None:
         default="cd",
         help="cd is coordinate descent; the others are Optuna's (default: %(default)s)",
     )
+    group.add_argument(
+        "--start-from",
+        metavar="STUDY",
+        help="start from the setting that another study of --storage recommends, such as one with "
+        "--head-only (default: the usual setting, or one fit for the loss)",
+    )
     group.add_argument("--loss", choices=LOSSES, default="infonce", help="(default: %(default)s)")
     group.add_argument(
         "--batch-sizes",
