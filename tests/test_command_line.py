@@ -24,6 +24,7 @@ from cbal_optuna.command_line import StudyScript
 from cbal_optuna.data import LabelledImages
 from cbal_optuna.objectives import RetrievalObjective
 from cbal_optuna.objectives import Setting
+from cbal_optuna.objectives import objective
 from cbal_optuna.summary import summarize
 from cbal_optuna.summary import Summary
 from cbal_optuna.training import EmbeddingModel
@@ -150,6 +151,20 @@ def test_loss_and_sampler_have_studies_of_their_own_in_one_storage(
     run("--n-trials", "2", "--confirm", "0", "--loss", "margin", "--sampler", "tpe")
     names = optuna.get_all_study_names("sqlite:///tiny.db")
     assert sorted(names) == ["tiny", "tiny-margin-tpe", "tiny-random"]
+
+
+@pytest.mark.parametrize(("option", "n_trainings"), [("--prune", 1), ("--no-prune", 3)])
+def test_a_study_ends_trials_early_unless_told_not_to(
+    run: Callable[..., Result],
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+    n_trainings: int,
+) -> None:
+    monkeypatch.setattr(objective, "is_lost", lambda values, others: len(others) > 0)
+    status, _, err = run("--n-trials", "2", "--confirm", "0", "--folds", "3", option)
+    assert status == 0, err
+    trials = optuna.load_study(study_name="tiny", storage="sqlite:///tiny.db").trials
+    assert [len(trial.user_attrs["values"]) for trial in trials] == [3, n_trainings]
 
 
 def test_a_study_starts_from_what_another_one_found(run: Callable[..., Result]) -> None:

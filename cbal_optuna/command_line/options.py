@@ -198,6 +198,13 @@ def _add_training_options(group: Group) -> None:
         help="disjoint validation sets, each trained for (default: %(default)s)",
     )
     group.add_argument(
+        "--prune",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="end a trial before its last fold or repeat once it is clearly worse than the best "
+        "one; it is given the value that it would have come to",
+    )
+    group.add_argument(
         "--learning-rate",
         type=positive_float,
         default=1e-3,

@@ -147,6 +147,7 @@ def _objective(
         space=space,
         repeats=options.repeats,
         folds=options.folds,
+        prune=options.prune,
         device=options.device,
         seed=options.seed,
         cache_directory=options.cache_dir,

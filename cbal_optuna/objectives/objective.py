@@ -23,6 +23,7 @@ from typing import TypeVar
 import numpy as np
 import optuna
 from optuna.trial import Trial
+from optuna.trial import TrialState
 import timm
 import torch
 from torch import nn
@@ -35,6 +36,8 @@ from cbal_optuna.feasibility import record_feasibility
 from cbal_optuna.losses import SplitInfoNCELoss
 from cbal_optuna.losses import SplitLoss
 from cbal_optuna.losses import SplitMarginLoss
+from cbal_optuna.objectives.racing import expected_mean
+from cbal_optuna.objectives.racing import is_lost
 from cbal_optuna.objectives.search_space import SearchSpace
 from cbal_optuna.objectives.search_space import Setting
 from cbal_optuna.training import BackboneOptions
@@ -95,8 +98,12 @@ class Objective(ABC, Generic[OutcomeT]):
     The value is that of the *last* evaluation, not of the best one: the learning rate has fallen
     to zero by then, so it is what the training arrives at, while the best of several noisy
     evaluations is too high, and the more so the more often one looks. With repeats or folds it is
-    the mean over them; all trials use the same seeds. Run trials in parallel in processes: threads
-    (Optuna's ``n_jobs``) share torch's random state, and with them no value is reproducible.
+    the mean over them; all trials use the same seeds. With ``prune``, a trial that after some of
+    its trainings is clearly worse than the best one is spared the others: its value is what it
+    would have come to, and the user attribute ``trainings`` says how many it had.
+
+    Run trials in parallel in processes: threads (Optuna's ``n_jobs``) share torch's random state,
+    and with them no value is reproducible.
 
     Each evaluation is reported to the pruner. A training that diverges, runs out of memory or
     cannot fill its batches makes the trial infeasible: its value is 0, the least that it can be,
@@ -121,6 +128,7 @@ class Objective(ABC, Generic[OutcomeT]):
         backbone: BackboneOptions,
         embedding_dim: int,
         repeats: int,
+        prune: bool,
         device: str,
         seed: int,
         cache_directory: Path | None,
@@ -134,6 +142,7 @@ class Objective(ABC, Generic[OutcomeT]):
         self.splits = splits
         self.training = training
         self.repeats = repeats
+        self._prune = prune
         self.seed = seed
         self._check_batch_sizes()
         self.device = _device(device)
@@ -254,12 +263,16 @@ class Objective(ABC, Generic[OutcomeT]):
         values = [outcome.value for outcome in outcomes]
         trial.set_user_attr("values", values)
         record_feasibility(trial, "trainable", feasible=True)
-        return float(np.mean(values))
+        if len(values) == self._n_trainings:
+            return float(np.mean(values))
+        trial.set_user_attr("trainings", len(values))
+        return expected_mean(values, self._completed(trial))
 
     def _outcomes(self, trial: Trial, setting: Setting) -> list[OutcomeT]:
         runs = list(product(self.divisions(VALIDATION), range(self.repeats)))
-        outcomes = []
+        outcomes: list[OutcomeT] = []
         micro_batches = MicroBatches(self.training.micro_batch)
+        completed = self._completed(trial) if self._prune and len(runs) > 1 else None
         for i, ((train_part, evaluation_part), repeat) in enumerate(runs):
 
             def report(evaluation: int, value: float, first: int = i) -> None:
@@ -277,7 +290,21 @@ class Objective(ABC, Generic[OutcomeT]):
                     micro_batches=micro_batches,
                 )
             )
+            if completed is not None and is_lost([o.value for o in outcomes], completed):
+                break
         return outcomes
+
+    @property
+    def _n_trainings(self) -> int:
+        """Of a trial."""
+        return len(self.splits) * self.repeats
+
+    def _completed(self, trial: Trial) -> np.ndarray:
+        """The values of the trials that have had all trainings, of shape (trials, trainings)."""
+        others = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        values = [other.user_attrs.get("values", ()) for other in others]
+        complete = [v for v in values if len(v) == self._n_trainings]
+        return np.array(complete, dtype=float).reshape(-1, self._n_trainings)
 
     def divisions(self, part: str) -> list[tuple[Part, Part]]:
         """What to train on and what to evaluate on.

@@ -47,7 +47,9 @@ def outcome(trial: FrozenTrial) -> str:
         assert trial.value is not None
         if not math.isfinite(trial.value):
             return "not finite"
-        return "collapsed" if "collapsed" in trial.user_attrs else "completed"
+        if "collapsed" in trial.user_attrs:
+            return "collapsed"
+        return "ended early" if "trainings" in trial.user_attrs else "completed"
     return "failed" if trial.state == TrialState.FAIL else trial.state.name.lower()
 
 
