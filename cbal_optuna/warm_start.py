@@ -1,8 +1,10 @@
-"""The start of a search from what another study has found.
+"""The start of a search from what another study has found: one of similar data, or of a cheaper
+training.
 
-What is cheap to tune, such as a head on frozen features, says where to begin with what is not. The
-study that starts there keeps where in its user attributes, so that it goes on from the same start
-whatever becomes of the other one.
+What is best there need not be good here, so the usual setting is tried first all the same: between
+birds and flowers the start saved trials, from a head on frozen features to the whole network it did
+not (``benchmarks/results/warm_start_recorded.json`` and ``warm_start.json``). The study keeps its
+start in its user attributes, and goes on from it whatever becomes of the other one.
 """
 
 from __future__ import annotations

@@ -22,9 +22,9 @@ from cbal_optuna import convergence
 from cbal_optuna.command_line import main
 from cbal_optuna.command_line import StudyScript
 from cbal_optuna.data import LabelledImages
+from cbal_optuna.objectives import objective
 from cbal_optuna.objectives import RetrievalObjective
 from cbal_optuna.objectives import Setting
-from cbal_optuna.objectives import objective
 from cbal_optuna.summary import summarize
 from cbal_optuna.summary import Summary
 from cbal_optuna.training import EmbeddingModel

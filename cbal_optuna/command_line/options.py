@@ -80,8 +80,8 @@ def _add_search_options(group: Group, batch_sizes: Sequence[int]) -> None:
     group.add_argument(
         "--start-from",
         metavar="STUDY",
-        help="start from the setting that another study of --storage recommends, such as one with "
-        "--head-only (default: the usual setting, or one fit for the loss)",
+        help="start from the setting that another study of --storage recommends (default: the "
+        "usual setting, or one fit for the loss)",
     )
     group.add_argument("--loss", choices=LOSSES, default="infonce", help="(default: %(default)s)")
     group.add_argument(
