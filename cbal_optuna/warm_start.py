@@ -1,10 +1,10 @@
 """The start of a search from what another study has found: one of similar data, or of a cheaper
 training.
 
-What is best there need not be good here, so the usual setting is tried first all the same: between
-birds and flowers the start saved trials, from a head on frozen features to the whole network it did
-not (``benchmarks/results/warm_start_recorded.json`` and ``warm_start.json``). The study keeps its
-start in its user attributes, and goes on from it whatever becomes of the other one.
+What is best there need not be good here, so the usual setting is tried first all the same. Between
+birds and flowers the start saved trials, from a head on frozen features to the whole network it
+did not (``benchmarks/results/warm_start_recorded.json`` and ``warm_start.json``). The study keeps
+its start in its user attributes, and goes on from it whatever becomes of the other one.
 """
 
 from __future__ import annotations
