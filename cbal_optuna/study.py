@@ -25,14 +25,16 @@ from tqdm import tqdm
 from cbal_optuna.objectives import INTERRUPTED
 from cbal_optuna.objectives import Objective
 from cbal_optuna.objectives import Outcome
-from cbal_optuna.objectives import SearchSpace
+from cbal_optuna.objectives import Setting
 from cbal_optuna.sampler import CoordinateDescentSampler
 from cbal_optuna.summary import USUAL
+from cbal_optuna.warm_start import OBJECTIVE
+from cbal_optuna.warm_start import record_start
+from cbal_optuna.warm_start import warm_start
 
 
 USABLE = (TrialState.COMPLETE, TrialState.PRUNED)
 MAX_FAILURES_IN_A_ROW = 3
-_OBJECTIVE = "objective"
 # User attributes that say how a study has been searched.
 SAMPLER, SEARCH_SEED = "sampler", "search_seed"
 
@@ -41,14 +43,13 @@ class FailingTrialsError(RuntimeError):
     """Several trials failed one after the other."""
 
 
-SAMPLERS: dict[str, Callable[[SearchSpace, int], BaseSampler]] = {
-    "cd": lambda space, seed: CoordinateDescentSampler(
-        x0=space.searched(space.start), order=list(space.distributions), seed=seed
-    ),
-    "tpe": lambda space, seed: TPESampler(seed=seed),
-    "random": lambda space, seed: RandomSampler(seed=seed),
-    "gp": lambda space, seed: GPSampler(seed=seed),
-    "cma": lambda space, seed: CmaEsSampler(seed=seed),
+# By the searched part of the start, whose parameters are searched in this order, and a seed.
+SAMPLERS: dict[str, Callable[[Setting, int], BaseSampler]] = {
+    "cd": lambda start, seed: CoordinateDescentSampler(x0=start, order=list(start), seed=seed),
+    "tpe": lambda start, seed: TPESampler(seed=seed),
+    "random": lambda start, seed: RandomSampler(seed=seed),
+    "gp": lambda start, seed: GPSampler(seed=seed),
+    "cma": lambda start, seed: CmaEsSampler(seed=seed),
 }
 
 
@@ -71,7 +72,7 @@ def check_study(study: Study, objective: Objective[Outcome], fresh_seeds: str = 
             f"`study_name` {study.study_name!r} is a study whose direction is not 'maximize'; use "
             "another name."
         )
-    stored = study.user_attrs.get(_OBJECTIVE, {})
+    stored = study.user_attrs.get(OBJECTIVE, {})
     if not study.trials and not stored:
         return
     wanted = _identity(objective, fresh_seeds)
@@ -100,14 +101,20 @@ def load_or_create(
         load_if_exists=True,
     )
     check_study(study, objective, fresh_seeds)
-    if _OBJECTIVE not in study.user_attrs:
-        study.set_user_attr(_OBJECTIVE, _identity(objective, fresh_seeds))
+    if OBJECTIVE not in study.user_attrs:
+        study.set_user_attr(OBJECTIVE, _identity(objective, fresh_seeds))
         study.set_user_attr(USUAL, objective.space.searched(objective.space.usual))
     return study
 
 
 def open_study(
-    name: str, storage: BaseStorage, objective: Objective[Outcome], sampler: str, seed: int
+    name: str,
+    storage: BaseStorage,
+    objective: Objective[Outcome],
+    sampler: str,
+    seed: int,
+    *,
+    start_from: str | None = None,
 ) -> Study:
     """Make a study or resume it. Its first trials are the usual setting and the start of the
     search, for every sampler; what an interruption has ended is evaluated again, from its
@@ -122,22 +129,31 @@ def open_study(
             A key of :data:`SAMPLERS`.
         seed:
             Of the sampler.
+        start_from:
+            The study of this storage whose recommended setting is the start; by default the start
+            of the objective's space, or where the study has begun from.
 
     Raises:
-        ValueError: There is a study of this name that has another direction or objective.
+        ValueError: There is a study of this name that has another direction, objective or start,
+            or ``start_from`` has no setting for this objective.
     """
+    space = objective.space
+    warm = warm_start(name, storage, space, start_from)
     study = load_or_create(name, storage, objective)
+    if warm is not None:
+        record_start(study, warm)
+    usual = space.searched(space.usual)
+    start = space.searched(space.start) if warm is None else warm.setting
     trials = study.get_trials(deepcopy=False)
     if not trials:
         study.set_user_attr(SAMPLER, sampler)
         study.set_user_attr(SEARCH_SEED, seed)
     # Coordinate descent goes by the trials; others would draw the numbers of the first run again.
     seed = seed if sampler == "cd" or not trials else _resumed_seed(seed, len(trials))
-    space = objective.space
-    study.sampler = SAMPLERS[sampler](space, seed)
+    study.sampler = SAMPLERS[sampler](start, seed)
     known = [_params(t) for t in trials if t.state != TrialState.FAIL]
     interrupted = [t.params for t in trials if INTERRUPTED in t.user_attrs]
-    for setting in (space.searched(space.usual), space.searched(space.start), *interrupted):
+    for setting in (usual, start, *interrupted):
         if setting not in known:
             study.enqueue_trial(setting)
             known.append(setting)

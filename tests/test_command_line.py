@@ -23,6 +23,7 @@ from cbal_optuna import convergence
 from cbal_optuna.command_line import main
 from cbal_optuna.command_line import StudyScript
 from cbal_optuna.data import LabelledImages
+from cbal_optuna.objectives import objective
 from cbal_optuna.objectives import RetrievalObjective
 from cbal_optuna.objectives import Setting
 from cbal_optuna.summary import summarize
@@ -183,6 +184,43 @@ def test_loss_and_sampler_have_studies_of_their_own_in_one_storage(
     assert sorted(names) == ["tiny", "tiny-margin-tpe", "tiny-random"]
 
 
+@pytest.mark.parametrize(("option", "n_trainings"), [("--prune", 1), ("--no-prune", 3)])
+def test_a_study_ends_trials_early_unless_told_not_to(
+    run: Callable[..., Result],
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+    n_trainings: int,
+) -> None:
+    monkeypatch.setattr(objective, "is_lost", lambda values, others: len(others) > 0)
+    status, _, err = run("--n-trials", "2", "--confirm", "0", "--folds", "3", option)
+    assert status == 0, err
+    trials = optuna.load_study(study_name="tiny", storage="sqlite:///tiny.db").trials
+    assert [len(trial.user_attrs["values"]) for trial in trials] == [3, n_trainings]
+
+
+def test_a_study_starts_from_what_another_one_found(run: Callable[..., Result]) -> None:
+    run("--n-trials", "6", "--confirm", "0", "--study-name", "frozen")
+    own = ("--confirm", "0", "--study-name", "longer", "--samples", "1024")
+    status, out, err = run("--n-trials", "2", *own, "--start-from", "frozen")
+    assert status == 0, err
+    assert "the setting that the study frozen recommends" in out
+    found, study = (
+        optuna.load_study(study_name=name, storage="sqlite:///tiny.db")
+        for name in ("frozen", "longer")
+    )
+    assert study.trials[1].params == summarize(found).recommended.params
+    _, again, _ = run("--n-trials", "2", *own)
+    assert again == out
+
+
+def test_a_wrong_start_writes_nothing(run: Callable[..., Result], tmp_path: Path) -> None:
+    run("--n-trials", "1", "--confirm", "0")
+    before = (tmp_path / "tiny.db").read_bytes()
+    status, _, err = run("--study-name", "new", "--start-from", "nosuch")
+    assert status == 2 and "`start_from` is 'nosuch'" in err and len(err.splitlines()) == 1
+    assert (tmp_path / "tiny.db").read_bytes() == before
+
+
 def test_an_infeasible_trial_does_not_stop_the_study(run: Callable[..., Result]) -> None:
     status, out, _ = run("--n-trials", "3", "--learning-rate", "1e30")
     assert status == 1
@@ -232,6 +270,7 @@ def test_an_infeasible_trial_does_not_stop_the_study(run: Callable[..., Result])
         (["--batch-norm", "whole"], "--batch-norm: invalid choice: 'whole'"),
         (["--checkpoint-every", "0"], "--checkpoint-every: '0' is not a positive number"),
         (["--checkpoint-dir", __file__], "`--checkpoint-dir` is '.*', a file, not a folder"),
+        (["--start-from", "frozen"], "`--start-from` is 'frozen'; there is no `--storage`"),
         (["--no-such-option"], "unrecognized arguments"),
     ],
 )

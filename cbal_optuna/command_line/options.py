@@ -77,6 +77,12 @@ def _add_search_options(group: Group, batch_sizes: Sequence[int]) -> None:
         default="cd",
         help="cd is coordinate descent; the others are Optuna's (default: %(default)s)",
     )
+    group.add_argument(
+        "--start-from",
+        metavar="STUDY",
+        help="start from the setting that another study of --storage recommends (default: the "
+        "usual setting, or one fit for the loss)",
+    )
     group.add_argument("--loss", choices=LOSSES, default="infonce", help="(default: %(default)s)")
     group.add_argument(
         "--batch-sizes",
@@ -190,6 +196,13 @@ def _add_training_options(group: Group) -> None:
         default=1,
         metavar="K",
         help="disjoint validation sets, each trained for (default: %(default)s)",
+    )
+    group.add_argument(
+        "--prune",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="end a trial before its last fold or repeat once it is clearly worse than the best "
+        "one; it is given the value that it would have come to",
     )
     group.add_argument(
         "--learning-rate",

@@ -51,6 +51,7 @@ from cbal_optuna.study import run_usual
 from cbal_optuna.summary import summarize
 from cbal_optuna.training import Checkpoints
 from cbal_optuna.training import TrainingOptions
+from cbal_optuna.warm_start import warm_start
 from cbal_optuna.workers import NoWorkerError
 from cbal_optuna.workers import run_trials_with
 from cbal_optuna.workers import Workers
@@ -70,6 +71,11 @@ def main(script: StudyScript, arguments: Sequence[str] | None = None) -> NoRetur
         objective = _objective(script, options, interruption)
         if exists:
             _check_studies(options, objective)
+        elif options.start_from is not None:
+            raise ValueError(
+                f"`--start-from` is {options.start_from!r}; there is no `--storage` "
+                f"{masked(options.storage)} yet that could hold it."
+            )
         objective.prepare()
         storage = open_storage(options.storage)
         workers = Workers(objective, storage, options.workers) if options.workers > 1 else None
@@ -147,6 +153,7 @@ def _objective(
         space=space,
         repeats=options.repeats,
         folds=options.folds,
+        prune=options.prune,
         device=options.device,
         seed=options.seed,
         cache_directory=options.cache_dir,
@@ -193,10 +200,11 @@ def _check_places(options: argparse.Namespace) -> bool:
 
 
 def _check_studies(options: argparse.Namespace, objective: Objective[Outcome]) -> None:
-    """See that the studies of these names, if there are, are of this objective.
+    """See that the studies of these names, if there are, are of this objective, and that there is
+    a start.
 
     Raises:
-        ValueError: One of them is not.
+        ValueError: One of them is not, or there is none.
     """
     storage = open_storage(options.storage)
     existing = optuna.get_all_study_names(storage)
@@ -206,6 +214,7 @@ def _check_studies(options: argparse.Namespace, objective: Objective[Outcome]) -
             check_study(
                 optuna.load_study(study_name=name, storage=storage), objective, fresh_seeds
             )
+    warm_start(options.study_name, storage, objective.space, options.start_from)
 
 
 def _run(
@@ -216,7 +225,14 @@ def _run(
     workers: Workers | None,
 ) -> int:
     """Run the study and show its result; gives the exit status."""
-    study = open_study(options.study_name, storage, objective, options.sampler, options.seed)
+    study = open_study(
+        options.study_name,
+        storage,
+        objective,
+        options.sampler,
+        options.seed,
+        start_from=options.start_from,
+    )
     print(f"{study.study_name}: {options.n_trials} trials, stored in {masked(options.storage)}")
     comparisons: list[SettingComparison] = []
     between, convergence = interruption.check, StopWhenConverged()

@@ -23,6 +23,7 @@ from typing import TypeVar
 import numpy as np
 import optuna
 from optuna.trial import Trial
+from optuna.trial import TrialState
 import timm
 import torch
 from torch import nn
@@ -40,6 +41,8 @@ from cbal_optuna.objectives.infeasible import InfeasibleSettingError
 from cbal_optuna.objectives.outcome import EarlierOutcome
 from cbal_optuna.objectives.outcome import mean_attributes
 from cbal_optuna.objectives.outcome import Outcome
+from cbal_optuna.objectives.racing import expected_mean
+from cbal_optuna.objectives.racing import is_lost
 from cbal_optuna.objectives.search_space import SearchSpace
 from cbal_optuna.objectives.search_space import Setting
 from cbal_optuna.training import BackboneOptions
@@ -76,8 +79,12 @@ class Objective(ABC, Generic[OutcomeT]):
     The value is that of the *last* evaluation, not of the best one: the learning rate has fallen
     to zero by then, so it is what the training arrives at, while the best of several noisy
     evaluations is too high, and the more so the more often one looks. With repeats or folds it is
-    the mean over them; all trials use the same seeds. Run trials in parallel in processes: threads
-    (Optuna's ``n_jobs``) share torch's random state, and with them no value is reproducible.
+    the mean over them; all trials use the same seeds. With ``prune``, a trial that after some of
+    its trainings is clearly worse than the best one is spared the others: its value is what it
+    would have come to, and the user attribute ``trainings`` says how many it had.
+
+    Run trials in parallel in processes: threads (Optuna's ``n_jobs``) share torch's random state,
+    and with them no value is reproducible.
 
     Each evaluation is reported to the pruner. A training that diverges, runs out of memory or
     cannot fill its batches makes the trial infeasible: its value is 0, the least that it can be,
@@ -107,6 +114,7 @@ class Objective(ABC, Generic[OutcomeT]):
         backbone: BackboneOptions,
         embedding_dim: int,
         repeats: int,
+        prune: bool,
         device: str,
         seed: int,
         cache_directory: Path | None,
@@ -121,6 +129,7 @@ class Objective(ABC, Generic[OutcomeT]):
         self.splits = splits
         self.training = training
         self.repeats = repeats
+        self._prune = prune
         self.seed = seed
         self._check_batch_sizes()
         self.device = _device(device)
@@ -230,9 +239,16 @@ class Objective(ABC, Generic[OutcomeT]):
             if trial.should_prune():
                 raise optuna.TrialPruned
 
+        completed = self._completed(trial)
+
+        def is_enough(values: Sequence[float]) -> bool:
+            return self._prune and bool(values) and is_lost(values, completed)
+
         try:
-            with self.outcomes(setting, VALIDATION, seeds, on_evaluation=report) as outcomes:
-                return _recorded(trial, outcomes)
+            with self.outcomes(
+                setting, VALIDATION, seeds, on_evaluation=report, is_enough=is_enough
+            ) as outcomes:
+                return self._recorded(trial, outcomes)
         except InfeasibleSettingError as error:
             trial.set_user_attr("infeasible", str(error))
             record_feasibility(trial, "trainable", feasible=False)
@@ -245,6 +261,21 @@ class Objective(ABC, Generic[OutcomeT]):
                 trial.set_user_attr("failure", f"{type(error).__name__}: {error}")
             raise
 
+    def _recorded(self, trial: Trial, outcomes: Sequence[Outcome]) -> float:
+        """The value of a trial, after the trial was told what else there is to say."""
+        for name, number in mean_attributes(outcomes).items():
+            trial.set_user_attr(name, number)
+        for outcome in outcomes:
+            for name, remark in outcome.remarks.items():
+                trial.set_user_attr(name, remark)
+        values = [outcome.value for outcome in outcomes]
+        trial.set_user_attr("values", values)
+        record_feasibility(trial, "trainable", feasible=True)
+        if len(values) == self._n_trainings:
+            return float(np.mean(values))
+        trial.set_user_attr("trainings", len(values))
+        return expected_mean(values, self._completed(trial))
+
     @contextmanager
     def outcomes(
         self,
@@ -254,6 +285,7 @@ class Objective(ABC, Generic[OutcomeT]):
         *,
         final: bool = False,
         on_evaluation: Callable[[int, int, float], None] = lambda training, number, value: None,
+        is_enough: Callable[[Sequence[float]], bool] = lambda values: False,
     ) -> Iterator[list[Outcome]]:
         """Train with a setting on each division of a part, with each seed. What comes of it is
         kept until the ``with`` block has stored it: where this is cut off, trainings that had
@@ -268,6 +300,8 @@ class Objective(ABC, Generic[OutcomeT]):
                 Of the trainings on each division.
             on_evaluation:
                 Called with the number of the training (0, 1, ...), and as for :meth:`run`.
+            is_enough:
+                Called with the values of the trainings so far; whether to do no more.
 
         Raises:
             InfeasibleSettingError: As for :meth:`run`.
@@ -281,6 +315,8 @@ class Objective(ABC, Generic[OutcomeT]):
                 for number, value in enumerate(earlier, 1):
                     on_evaluation(i, number, value)
             for i in range(len(outcomes), len(runs)):
+                if is_enough([outcome.value for outcome in outcomes]):
+                    break
                 values.append([])
 
                 def note(number: int, value: float, i: int = i) -> None:
@@ -302,6 +338,18 @@ class Objective(ABC, Generic[OutcomeT]):
                     plain = [outcome.plain() for outcome in outcomes]
                     checkpoint.write({"outcomes": plain, "values": values})
             yield outcomes
+
+    @property
+    def _n_trainings(self) -> int:
+        """Of a trial."""
+        return len(self.splits) * self.repeats
+
+    def _completed(self, trial: Trial) -> np.ndarray:
+        """The values of the trials that have had all trainings, of shape (trials, trainings)."""
+        others = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        values = [other.user_attrs.get("values", ()) for other in others]
+        complete = [v for v in values if len(v) == self._n_trainings]
+        return np.array(complete, dtype=float).reshape(-1, self._n_trainings)
 
     def divisions(self, part: str) -> list[tuple[Part, Part]]:
         """What to train on and what to evaluate on.
@@ -503,19 +551,6 @@ def _earlier(checkpoint: Checkpoint) -> tuple[list[Outcome], list[list[float]]]:
     except (KeyError, TypeError):
         checkpoint.reject("does not fit these trainings")
         return [], []
-
-
-def _recorded(trial: Trial, outcomes: Sequence[Outcome]) -> float:
-    """The value of a trial, after the trial was told what else there is to say."""
-    for name, number in mean_attributes(outcomes).items():
-        trial.set_user_attr(name, number)
-    for outcome in outcomes:
-        for name, remark in outcome.remarks.items():
-            trial.set_user_attr(name, remark)
-    values = [outcome.value for outcome in outcomes]
-    trial.set_user_attr("values", values)
-    record_feasibility(trial, "trainable", feasible=True)
-    return float(np.mean(values))
 
 
 def _loss(name: str, setting: Setting) -> SplitLoss:

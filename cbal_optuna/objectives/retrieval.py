@@ -98,6 +98,9 @@ class RetrievalObjective(Objective[RetrievalOutcome]):
             Trainings per trial, with different seeds.
         folds:
             Class-disjoint validation folds, each trained for.
+        prune:
+            Whether to end a trial before its last fold or repeat once it is clearly worse than the
+            best one.
         test_share:
             Share of the classes that is kept for the test; by default the data set's own.
         device:
@@ -136,6 +139,7 @@ class RetrievalObjective(Objective[RetrievalOutcome]):
         augmentation: Augmentation | None = None,
         repeats: int = 1,
         folds: int = 1,
+        prune: bool = True,
         test_share: float | None = None,
         device: str = "auto",
         seed: int = 0,
@@ -163,6 +167,7 @@ class RetrievalObjective(Objective[RetrievalOutcome]):
             backbone=BackboneOptions(backbone, weights, image_size),
             embedding_dim=embedding_dim,
             repeats=repeats,
+            prune=prune,
             device=device,
             seed=seed,
             cache_directory=cache_directory,

@@ -119,6 +119,9 @@ class SelfSupervisedObjective(Objective[SelfSupervisedOutcome]):
             Trainings per trial, with different seeds.
         folds:
             Disjoint validation sets, each held out in turn.
+        prune:
+            Whether to end a trial before its last fold or repeat once it is clearly worse than the
+            best one.
         test_share:
             Share of the images that is kept for the test, unless the data set has official test
             images.
@@ -158,6 +161,7 @@ class SelfSupervisedObjective(Objective[SelfSupervisedOutcome]):
         augmentation: ViewAugmentation | None = None,
         repeats: int = 1,
         folds: int = 1,
+        prune: bool = True,
         test_share: float = 0.2,
         device: str = "auto",
         seed: int = 0,
@@ -176,6 +180,7 @@ class SelfSupervisedObjective(Objective[SelfSupervisedOutcome]):
             backbone=BackboneOptions(backbone, weights, image_size, small_stem),
             embedding_dim=embedding_dim,
             repeats=repeats,
+            prune=prune,
             device=device,
             seed=seed,
             cache_directory=cache_directory,

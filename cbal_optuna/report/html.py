@@ -31,6 +31,7 @@ from cbal_optuna.report.words import label
 from cbal_optuna.report.words import METRIC_NAMES
 from cbal_optuna.report.words import near_values
 from cbal_optuna.report.words import number_of_trials
+from cbal_optuna.report.words import origin
 from cbal_optuna.report.words import outcome
 from cbal_optuna.report.words import search_result
 from cbal_optuna.report.words import verdict
@@ -135,6 +136,7 @@ def _result(
         sentences.append("No trial has a feasible value yet.")
     else:
         sentences += search_result(summary, study.direction, confirmed=bool(comparisons))
+    sentences += origin(study)
     now = datetime.now(timezone.utc)
     return (
         f'<p class="soft">{number_of_trials(trials)} As of {now:%Y-%m-%d %H:%M} UTC.</p>\n'

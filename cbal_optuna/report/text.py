@@ -11,6 +11,7 @@ from cbal_optuna.report.words import label
 from cbal_optuna.report.words import METRIC_NAMES
 from cbal_optuna.report.words import near_values
 from cbal_optuna.report.words import number_of_trials
+from cbal_optuna.report.words import origin
 from cbal_optuna.report.words import search_result
 from cbal_optuna.report.words import verdict
 from cbal_optuna.retraining import SettingComparison
@@ -41,7 +42,8 @@ def result_text(study: Study, comparisons: Sequence[SettingComparison] = ()) -> 
     near = [["", f"expected within {100 * NEAR_OPTIMAL:g} % of the recommended"]]
     for n in summary.near_optimal:
         near.append([n.name, near_values(n, recommended.distributions[n.name])])
-    result = " ".join(search_result(summary, study.direction, confirmed=bool(comparisons)))
+    sentences = search_result(summary, study.direction, confirmed=bool(comparisons))
+    result = " ".join([*sentences, *origin(study)])
     parts = [head, _aligned(rows), result, *([_aligned(near)] if summary.near_optimal else [])]
     return "\n\n".join([*parts, *map(_comparison_text, comparisons)])
 
