@@ -252,7 +252,7 @@ def test_an_embedding_that_tells_images_apart_has_not_collapsed(tiny: Objectives
     space = SelfSupervisedSpace(batch_size=16, learning_rate=3e-3)
     trial = trial_of(tiny(space=space, training=TrainingOptions(samples=800, n_evaluations=1)))
     assert trial.user_attrs["effective_rank"] > 1.5
-    assert trial.user_attrs["positive"] < -0.5
+    assert trial.user_attrs["positive"] < -0.3
     assert "collapsed" not in trial.user_attrs
     assert outcome(trial) == "completed"
 
