@@ -6,8 +6,6 @@ from cbal_optuna.objectives.carrying import carry_over
 from cbal_optuna.objectives.infeasible import InfeasibleSettingError
 from cbal_optuna.objectives.objective import INTERRUPTED
 from cbal_optuna.objectives.objective import Objective
-from cbal_optuna.objectives.objective import TEST
-from cbal_optuna.objectives.objective import VALIDATION
 from cbal_optuna.objectives.objective import versions
 from cbal_optuna.objectives.outcome import mean_attributes
 from cbal_optuna.objectives.outcome import Outcome
@@ -20,6 +18,8 @@ from cbal_optuna.objectives.search_space import SelfSupervisedSpace
 from cbal_optuna.objectives.search_space import Setting
 from cbal_optuna.objectives.self_supervised import SelfSupervisedObjective
 from cbal_optuna.objectives.self_supervised import SelfSupervisedOutcome
+from cbal_optuna.objectives.trainings import TEST
+from cbal_optuna.objectives.trainings import VALIDATION
 
 
 __all__ = [

@@ -21,13 +21,13 @@ from cbal_optuna.data import MPerClassBatchSampler
 from cbal_optuna.evaluation import normalized_mutual_information
 from cbal_optuna.evaluation import retrieval_metrics
 from cbal_optuna.evaluation import RetrievalMetrics
-from cbal_optuna.objectives.objective import check_space
+from cbal_optuna.objectives.checks import check_space
 from cbal_optuna.objectives.objective import Objective
-from cbal_optuna.objectives.objective import Part
-from cbal_optuna.objectives.objective import TEST
-from cbal_optuna.objectives.objective import VALIDATION
 from cbal_optuna.objectives.outcome import Outcome
 from cbal_optuna.objectives.search_space import SearchSpace
+from cbal_optuna.objectives.trainings import Part
+from cbal_optuna.objectives.trainings import TEST
+from cbal_optuna.objectives.trainings import VALIDATION
 from cbal_optuna.training import Augmentation
 from cbal_optuna.training import BackboneOptions
 from cbal_optuna.training import Checkpoints

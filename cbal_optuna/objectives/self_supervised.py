@@ -21,13 +21,13 @@ from cbal_optuna.evaluation import embedding_spread
 from cbal_optuna.evaluation import EmbeddingSpread
 from cbal_optuna.evaluation import knn_accuracy
 from cbal_optuna.evaluation import linear_probe_accuracy
-from cbal_optuna.objectives.objective import check_space
+from cbal_optuna.objectives.checks import check_space
 from cbal_optuna.objectives.objective import Objective
-from cbal_optuna.objectives.objective import Part
-from cbal_optuna.objectives.objective import TEST
 from cbal_optuna.objectives.outcome import Outcome
 from cbal_optuna.objectives.search_space import SearchSpace
 from cbal_optuna.objectives.search_space import SelfSupervisedSpace
+from cbal_optuna.objectives.trainings import Part
+from cbal_optuna.objectives.trainings import TEST
 from cbal_optuna.training import BackboneOptions
 from cbal_optuna.training import Checkpoints
 from cbal_optuna.training import DivergedError
