@@ -52,7 +52,7 @@ def main() -> None:
 
 def comparisons(options: argparse.Namespace) -> Iterator[tuple[str, list[str]]]:
     """Studies and their arguments."""
-    yield "digits", ["--samples", "10000"]
+    yield "digits", ["--samples", "5000"]
     if options.cub and options.weights:
         frozen = ["--backbone", "tf_efficientnet_lite0", "--weights", str(options.weights)]
         data = ["--root", str(options.cub), "--image-size", "128"]
