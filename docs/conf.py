@@ -23,7 +23,8 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 napoleon_numpy_docstring = False
-napoleon_use_ivar = True
+# As parameters are shown, several in one entry too.
+napoleon_custom_sections = [("Attributes", "params_style")]
 doctest_global_setup = """
 import optuna
 
