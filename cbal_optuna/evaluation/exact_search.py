@@ -195,8 +195,11 @@ class _Tiles:
         rivals = self.rivals[rows]
         (better,) = (similarity.amax(dim=1) > rivals.amin(dim=1)).nonzero(as_tuple=True)
         if len(better):
-            known = torch.cat([rivals[better], similarity.index_select(0, better)], dim=1)
-            rivals[better] = _largest(known, rivals.shape[1])
+            n_rivals = rivals.shape[1]
+            found = _largest(
+                similarity.index_select(0, better), min(n_rivals, similarity.shape[1])
+            )
+            rivals[better] = _largest(torch.cat([rivals[better], found], dim=1), n_rivals)
 
 
 def _ranks(matches: Tensor, rivals: Tensor, spare: bool) -> Tensor:
