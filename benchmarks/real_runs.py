@@ -109,6 +109,7 @@ class Run:
 
 
 def _birds(backbone: str) -> Run:
+    # With 3e-5 the usual setting has 0.231 (mobilenetv2) and 0.266 (lite0), less than with 1e-4.
     rates = (1e-4, 3e-4, 1e-3)
     return Run("cub", backbone, 128, 128, END_TO_END, 2_048, 10, (16, 32, 64, 128), rates)
 
@@ -138,10 +139,10 @@ RUNS = {
         image_size=48,
         embedding_dim=64,
         trained=FROM_SCRATCH,
-        samples=20_000,
-        n_trials=20,
+        samples=10_000,
+        n_trials=12,
         batch_sizes=(32, 64, 128, 256, 512),
-        learning_rates=(1e-3, 3e-3, 1e-2),
+        learning_rates=(3e-3, 1e-2, 3e-2),
     ),
     "cub200-lite0-head": _birds_by_head("tf_efficientnet_lite0"),
     "cub200-mobilenetv2-head": _birds_by_head("mobilenetv2_100"),
