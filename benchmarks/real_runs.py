@@ -34,7 +34,6 @@ from gains import gain_cells
 from gains import intervals_of
 import optuna
 from optuna.distributions import CategoricalDistribution
-from optuna.samplers import GridSampler
 from optuna.storages import BaseStorage
 from record import RESULTS
 from record import write_record
@@ -115,7 +114,7 @@ def _birds(backbone: str) -> Run:
 
 
 def _birds_by_head(backbone: str) -> Run:
-    rates = (3e-4, 1e-3, 3e-3)
+    rates = (3e-5, 1e-4, 3e-4, 1e-3)
     return Run("cub", backbone, 128, 128, HEAD_ONLY, 20_000, 25, (32, 64, 128, 256, 512), rates)
 
 
@@ -261,9 +260,15 @@ def values_of_rates(
         run, options, **{**usual, "learning_rate": CategoricalDistribution(rates)}
     )
     study = load_or_create(f"{name}.learning_rate", storage, objective)
-    study.sampler = GridSampler({"learning_rate": rates}, seed=0)
-    run_trials(study, objective, len(rates))
-    return {t.params["learning_rate"]: t.value for t in study.trials if t.value is not None}
+
+    def values() -> dict[float, float]:
+        trials = study.get_trials(states=USABLE)
+        return {t.params["learning_rate"]: t.value for t in trials if t.value is not None}
+
+    while missing := [rate for rate in rates if rate not in values()]:
+        study.enqueue_trial({"learning_rate": missing[0]})
+        run_trials(study, objective, len(study.get_trials(states=USABLE)) + 1)
+    return values()
 
 
 def objective_of(run: Run, options: argparse.Namespace, **space: Any) -> Objective[Outcome]:

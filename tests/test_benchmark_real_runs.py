@@ -70,7 +70,7 @@ def test_a_run_ended_time_and_again_arrives_at_the_same_result(
     n_ended = 0
     while True:
         try:
-            result = perform("ended.db", end_after(100))
+            result = perform("ended.db", end_after(40))
             break
         except KeyboardInterrupt:
             n_ended += 1
