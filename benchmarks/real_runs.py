@@ -18,6 +18,7 @@ import argparse
 from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 import json
 from multiprocessing import get_context
 from multiprocessing.connection import wait
@@ -134,8 +135,9 @@ def results_of(
         learning_rate=rate,
     )
     study = open_study(name, storage, objective, "cd", seed=0)
-    run_trials(study, objective, run.n_trials)
-    run_usual(study, objective)
+    up_to = partial(run_trials, study, objective)
+    up_to(run.n_trials)
+    run_usual(study, objective, up_to)
     summary = summarize(study)
     assert summary.usual is not None
     usual, best = summary.usual.params, summary.recommended.params
