@@ -103,7 +103,7 @@ def run(name: str, script: str, arguments: list[str], folder: Path) -> dict[str,
 def fresh_seeds(
     storage: str, name: str, classes: str, usual: dict[str, Any], best: dict[str, Any]
 ) -> dict[str, Any]:
-    """Means and half widths of the 95 % intervals, by metric."""
+    """The comparison on these classes, read from the study that keeps it."""
     trials = optuna.load_study(study_name=f"{name}.{classes}", storage=storage).trials
     seeds = tuple(dict.fromkeys(t.user_attrs["seed"] for t in trials))
 
@@ -115,9 +115,13 @@ def fresh_seeds(
         }
 
     compared = SettingComparison(classes, seeds, values(usual), values(best))
+    return {"classes": classes, **intervals_of(compared)}
+
+
+def intervals_of(compared: SettingComparison) -> dict[str, Any]:
+    """Means and half widths of the 95 % intervals, by metric."""
     return {
-        "classes": classes,
-        "seeds": seeds,
+        "seeds": compared.seeds,
         "metrics": {
             metric: {
                 "usual": rounded(compared.mean("usual", metric)),
@@ -138,11 +142,15 @@ def readme_table(results: list[dict[str, Any]]) -> str:
     rows = [["Study", "Classes", "Usual", "Best", "Difference", "Gain"]]
     for result in results:
         for compared in result["fresh_seeds"]:
-            intervals = compared["metrics"]["map_at_r"]
-            gain = intervals["difference"][0] / intervals["usual"][0]
-            columns = [f"{mean:.3f} ± {half:.3f}" for mean, half in intervals.values()]
-            rows.append([result["study"], compared["classes"], *columns, f"{gain:+.1%}"])
+            cells = gain_cells(compared["metrics"]["map_at_r"])
+            rows.append([result["study"], compared["classes"], *cells])
     return rst_table(rows)
+
+
+def gain_cells(intervals: dict[str, list[float]]) -> list[str]:
+    """Usual, best, difference and gain, as a table shows them."""
+    gain = intervals["difference"][0] / intervals["usual"][0]
+    return [*(f"{mean:.3f} ± {half:.3f}" for mean, half in intervals.values()), f"{gain:+.1%}"]
 
 
 def draw(database: Path) -> None:
