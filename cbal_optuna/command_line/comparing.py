@@ -24,7 +24,7 @@ from tqdm import tqdm
 from cbal_optuna.command_line.argument_types import positive
 from cbal_optuna.command_line.options import parser_of
 from cbal_optuna.command_line.parser import Parser
-from cbal_optuna.command_line.running import fill_in_names
+from cbal_optuna.command_line.running import fill_in_defaults
 from cbal_optuna.command_line.scripts import StudyScript
 from cbal_optuna.comparison import SamplerComparison
 from cbal_optuna.interruption import Interrupted
@@ -182,7 +182,7 @@ def _searches(
     for seed in range(study_options.seed, study_options.seed + options.seeds):
         for sampler in dict.fromkeys(options.samplers):
             own = argparse.Namespace(**{**vars(study_options), "sampler": sampler})
-            fill_in_names(own, script_file.stem)
+            fill_in_defaults(own, script_file.stem)
             name = f"{own.study_name}-seed{seed}"
             # Later ones hold, and --confirm may have been asked for.
             changed = ["--sampler", sampler, "--seed", str(seed), "--study-name", name]

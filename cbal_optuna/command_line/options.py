@@ -207,9 +207,8 @@ def _add_training_options(group: Group) -> None:
     group.add_argument(
         "--learning-rate",
         type=positive_float,
-        default=1e-3,
         metavar="LR",
-        help="(default: %(default)s)",
+        help="(default: 1e-4 where weights that are there already are trained, else 1e-3)",
     )
     group.add_argument(
         "--learning-rate-rule",
@@ -236,9 +235,9 @@ def _add_training_options(group: Group) -> None:
     group.add_argument(
         "--batch-norm",
         choices=BATCH_NORM_MODES,
-        default="train",
         help="frozen: BatchNorm keeps the statistics that came with the weights, and results do "
-        "not depend on --micro-batch (default: %(default)s)",
+        "not depend on --micro-batch (default: frozen where weights that are there already are "
+        "trained, else train)",
     )
     group.add_argument(
         "--checkpoint-dir",

@@ -50,6 +50,7 @@ from cbal_optuna.study import run_trials
 from cbal_optuna.study import run_usual
 from cbal_optuna.summary import summarize
 from cbal_optuna.training import Checkpoints
+from cbal_optuna.training import RANDOM
 from cbal_optuna.training import TrainingOptions
 from cbal_optuna.warm_start import warm_start
 from cbal_optuna.workers import NoWorkerError
@@ -61,7 +62,7 @@ def main(script: StudyScript, arguments: Sequence[str] | None = None) -> NoRetur
     """Run a study as its command line says, and exit: with status 2 if the input is wrong."""
     parser = parser_of(script)
     options = parser.parse_args(arguments)
-    fill_in_names(options, script.name)
+    fill_in_defaults(options, script.name)
     interruption = Interruption()
     warnings.formatwarning = _warning_without_code
     # Optuna warns of each failed trial, with a traceback; the progress bar says it in one line.
@@ -104,7 +105,7 @@ def main(script: StudyScript, arguments: Sequence[str] | None = None) -> NoRetur
     parser.exit(status)
 
 
-def fill_in_names(options: argparse.Namespace, name: str) -> None:
+def fill_in_defaults(options: argparse.Namespace, name: str) -> None:
     """The defaults that depend on other options or the environment."""
     if options.study_name is None:
         loss = "" if options.loss == "infonce" else f"-{options.loss}"
@@ -116,6 +117,11 @@ def fill_in_names(options: argparse.Namespace, name: str) -> None:
         options.cache_dir = default_cache_directory()
     if options.checkpoint_dir is None:
         options.checkpoint_dir = options.cache_dir / "checkpoints"
+    fine_tuned = options.weights != RANDOM and not getattr(options, "head_only", False)
+    if options.learning_rate is None:
+        options.learning_rate = 1e-4 if fine_tuned else 1e-3
+    if options.batch_norm is None:
+        options.batch_norm = "frozen" if fine_tuned else "train"
 
 
 def _warning_without_code(
