@@ -16,12 +16,14 @@ import uuid
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from cbal_optuna.report.figures import history
-from cbal_optuna.report.figures import search_path
-from cbal_optuna.report.figures import slices
+from cbal_optuna.report.gallery import FIGURES
 from cbal_optuna.report.page import figure_html
 from cbal_optuna.report.page import page
 from cbal_optuna.report.page import table
+from cbal_optuna.report.rows import failure_rows
+from cbal_optuna.report.rows import reason
+from cbal_optuna.report.rows import REASONS
+from cbal_optuna.report.snippet import loss_snippet
 from cbal_optuna.report.words import described
 from cbal_optuna.report.words import expectation
 from cbal_optuna.report.words import label
@@ -48,23 +50,6 @@ _NOT_IN_TABLE = {
     "seconds",
     "seed",
 }
-_REASONS = ("infeasible", "failure", "collapsed")
-
-_FIGURES = (
-    ("History", history, "Trials without a usable value stand at the lower edge."),
-    (
-        "Search path",
-        search_path,
-        "The trials in their order. The colour is the value, brighter is better, and the worst "
-        "tenth share one colour; the size is the batch size, if that is searched.",
-    ),
-    (
-        "Each hyper-parameter",
-        slices,
-        "The other hyper-parameters differ between the points: only the best value at a place "
-        "tells what this hyper-parameter can do there.",
-    ),
-)
 
 
 def write_report(
@@ -110,9 +95,10 @@ def _report(study: Study, comparisons: Sequence[SettingComparison]) -> str:
         summary = None
     body = [
         _result(study, trials, summary, comparisons),
-        *([] if summary is None else [_setting(summary), _near_optimal(summary)]),
+        *([] if summary is None else [_setting(study, summary), _near_optimal(summary)]),
         *map(_comparison, comparisons),
         figures,
+        _failures(trials),
         _trials(trials),
         _attributes(study),
     ]
@@ -138,7 +124,7 @@ def _result(
     )
 
 
-def _setting(summary: Summary) -> str:
+def _setting(study: Study, summary: Summary) -> str:
     recommended, usual = summary.recommended, summary.usual
     header = [
         "",
@@ -155,8 +141,10 @@ def _setting(summary: Summary) -> str:
         expected = (summary.usual_expected, summary.expected)
         title = "expected" if summary.tentative else "expected (95 % interval)"
         rows.append([title, *(expectation(e, summary) for e in expected), ""])
-    settings = escape(repr(recommended.params))
-    return f"<h2>Recommended setting</h2>\n{table(header, rows)}<pre>{settings}</pre>\n"
+    snippet = loss_snippet(study, recommended)
+    copies = [repr(recommended.params), *([snippet.rstrip()] if snippet else [])]
+    blocks = "".join(f"<pre>{escape(text)}</pre>\n" for text in copies)
+    return f"<h2>Recommended setting</h2>\n{table(header, rows)}{blocks}"
 
 
 def _near_optimal(summary: Summary) -> str:
@@ -201,11 +189,15 @@ def _interval(interval: Interval) -> str:
 
 def _figures(study: Study) -> str:
     parts = []
-    for i, (title, figure_of, caption) in enumerate(_FIGURES):
-        figure = figure_of(study)
-        html = figure_html(figure, f"figure-{i}", with_library=i == 0)
-        parts.append(f"<h2>{title}</h2>\n<p>{caption}</p>\n{html}")
+    for i, kind in enumerate(FIGURES):
+        html = figure_html(kind.draw(study), kind.name, with_library=i == 0)
+        parts.append(f"<h2>{kind.title}</h2>\n<p>{kind.caption}</p>\n{html}")
     return "".join(parts)
+
+
+def _failures(trials: Sequence[FrozenTrial]) -> str:
+    header, *rows = failure_rows(trials)
+    return f"<h2>Failures</h2>\n{table(header, rows)}" if rows else ""
 
 
 def _trials(trials: Sequence[FrozenTrial]) -> str:
@@ -220,7 +212,7 @@ def _trials(trials: Sequence[FrozenTrial]) -> str:
             *(t.params.get(name, "") for name in params),
             *(t.user_attrs.get(name, "") for name in attributes),
             t.duration or "",
-            "; ".join(str(t.user_attrs[name]) for name in _REASONS if name in t.user_attrs),
+            reason(t),
         ]
         for t in trials
     ]
@@ -229,7 +221,7 @@ def _trials(trials: Sequence[FrozenTrial]) -> str:
 
 def _shown_attributes(trial: FrozenTrial) -> Iterator[str]:
     for name, value in trial.user_attrs.items():
-        if name not in _NOT_IN_TABLE and name not in _REASONS:
+        if name not in _NOT_IN_TABLE and name not in REASONS:
             if isinstance(value, (bool, int, float, str)):
                 yield name
 
