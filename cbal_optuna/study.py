@@ -32,8 +32,8 @@ from cbal_optuna.summary import USUAL
 
 USABLE = (TrialState.COMPLETE, TrialState.PRUNED)
 _MAX_FAILURES_IN_A_ROW = 3
-_OBJECTIVE = "objective"
-# User attributes that say how a study has been searched.
+# User attributes that say what a study evaluates and how it has been searched.
+OBJECTIVE = "objective"
 SAMPLER, SEARCH_SEED = "sampler", "search_seed"
 
 
@@ -71,7 +71,7 @@ def check_study(study: Study, objective: Objective[Outcome], fresh_seeds: str = 
             f"`study_name` {study.study_name!r} is a study whose direction is not 'maximize'; use "
             "another name."
         )
-    stored = study.user_attrs.get(_OBJECTIVE, {})
+    stored = study.user_attrs.get(OBJECTIVE, {})
     if not study.trials and not stored:
         return
     wanted = _identity(objective, fresh_seeds)
@@ -100,8 +100,8 @@ def load_or_create(
         load_if_exists=True,
     )
     check_study(study, objective, fresh_seeds)
-    if _OBJECTIVE not in study.user_attrs:
-        study.set_user_attr(_OBJECTIVE, _identity(objective, fresh_seeds))
+    if OBJECTIVE not in study.user_attrs:
+        study.set_user_attr(OBJECTIVE, _identity(objective, fresh_seeds))
         study.set_user_attr(USUAL, objective.space.searched(objective.space.usual))
     return study
 

@@ -14,6 +14,7 @@ from cbal_optuna.report.markdown import code
 from cbal_optuna.report.markdown import escaped
 from cbal_optuna.report.markdown import markdown_table
 from cbal_optuna.report.markdown import result_markdown
+from cbal_optuna.report.several import write_reports
 from cbal_optuna.report.text import result_text
 from cbal_optuna.report.timeline import timeline
 from cbal_optuna.report.words import label
@@ -37,4 +38,5 @@ __all__ = [
     "timeline",
     "write_comparison",
     "write_report",
+    "write_reports",
 ]

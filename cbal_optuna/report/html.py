@@ -73,7 +73,12 @@ def write_report(
         ValueError: The study has several objectives.
         OSError: The file cannot be written.
     """
-    text = _report(study, comparisons)
+    body = study_body(study, comparisons, prefix="", with_library=True)
+    write_page(path, page(study.study_name, body))
+
+
+def write_page(path: str | os.PathLike[str], text: str) -> None:
+    """Write a file, or replace it at once."""
     path = Path(path)
     part = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
@@ -84,8 +89,20 @@ def write_report(
         part.unlink(missing_ok=True)
 
 
-def _report(study: Study, comparisons: Sequence[SettingComparison]) -> str:
-    figures = _figures(study)
+def study_body(
+    study: Study, comparisons: Sequence[SettingComparison], *, prefix: str, with_library: bool
+) -> str:
+    """All that a page says of a study.
+
+    Args:
+        study, comparisons:
+            As for :func:`write_report`.
+        prefix:
+            Of the figures' identifiers, which have to differ on a page.
+        with_library:
+            Whether plotly's library comes with the first figure.
+    """
+    figures = _figures(study, prefix, with_library)
     # What the test says comes before what the validation says.
     comparisons = sorted(comparisons, key=lambda c: c.part != "test")
     trials = study.get_trials(deepcopy=False)
@@ -102,7 +119,7 @@ def _report(study: Study, comparisons: Sequence[SettingComparison]) -> str:
         _trials(trials),
         _attributes(study),
     ]
-    return page(study.study_name, "".join(body))
+    return "".join(body)
 
 
 def _result(
@@ -187,10 +204,12 @@ def _interval(interval: Interval) -> str:
     return str(interval).replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def _figures(study: Study) -> str:
+def _figures(study: Study, prefix: str, with_library: bool) -> str:
     parts = []
     for i, kind in enumerate(FIGURES):
-        html = figure_html(kind.draw(study), kind.name, with_library=i == 0)
+        html = figure_html(
+            kind.draw(study), f"{prefix}{kind.name}", with_library=with_library and i == 0
+        )
         parts.append(f"<h2>{kind.title}</h2>\n<p>{kind.caption}</p>\n{html}")
     return "".join(parts)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from cbal_optuna.study import OBJECTIVE
+
 
 _LOSSES = {
     "infonce": ("SplitInfoNCELoss", ("balance", "temperature", "denominator")),
@@ -15,7 +17,7 @@ _LOSSES = {
 def loss_snippet(study: Study, trial: FrozenTrial) -> str:
     """The loss with a trial's setting, and the rest of it as variables; empty if the study does
     not say which loss it is about."""
-    objective = study.user_attrs.get("objective")
+    objective = study.user_attrs.get(OBJECTIVE)
     described = objective if isinstance(objective, dict) else {}
     space = described.get("space")
     if described.get("loss") not in _LOSSES or not isinstance(space, dict):
