@@ -37,7 +37,7 @@ def write_reports(
         ValueError: A study has several objectives.
         OSError: The file cannot be written.
     """
-    sections = []
+    sections: list[tuple[str, str]] = []
     for i, group in enumerate(comparable([study for study, _ in studies])):
         comparison = SamplerComparison.of(group)
         body = comparison_body(comparison, f"best-so-far-{i}", with_library=not sections)

@@ -20,10 +20,11 @@ def loss_snippet(study: Study, trial: FrozenTrial) -> str:
     objective = study.user_attrs.get(OBJECTIVE)
     described = objective if isinstance(objective, dict) else {}
     space = described.get("space")
-    if described.get("loss") not in _LOSSES or not isinstance(space, dict):
+    loss = str(described.get("loss"))
+    if loss not in _LOSSES or not isinstance(space, dict):
         return ""
     setting = {**space, **trial.params}
-    name, parameters = _LOSSES[described["loss"]]
+    name, parameters = _LOSSES[loss]
     arguments = ", ".join(f"{p}={setting[p]!r}" for p in parameters if p in setting)
     rest = [f"{p} = {value!r}" for p, value in setting.items() if p not in parameters]
     return "\n".join(

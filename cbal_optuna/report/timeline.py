@@ -62,7 +62,11 @@ def timeline(study: Study) -> go.Figure:
         showlegend=True,
         height=140 + 28 * min(n_lines, 20),
         xaxis={"title": {"text": f"{unit} since the first trial began"}},
-        yaxis={"title": {"text": "at a time"}, "dtick": max(1, n_lines // 10)},
+        yaxis={
+            "title": {"text": "at a time"},
+            "dtick": max(1, n_lines // 10),
+            "range": [0.4, n_lines + 0.6],
+        },
     )
     return figure
 
