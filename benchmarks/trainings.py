@@ -124,7 +124,7 @@ class Task:
                 batch_size=training.batch_size,
                 learning_rate=self._learning_rate,
                 weight_decay=WEIGHT_DECAY,
-                evaluate=lambda _: self._regime.embed(model, others),
+                evaluate=lambda: (0.0, self._regime.embed(model, others)),
             )
         except DivergedError:
             return 0.0, 0.0

@@ -14,10 +14,10 @@ from optuna.study import StudyDirection
 import pandas as pd
 from scipy.stats import bootstrap
 
-from cbal_optuna.study import OBJECTIVE
 from cbal_optuna.study import SAMPLER
 from cbal_optuna.study import SEARCH_SEED
 from cbal_optuna.study import USABLE
+from cbal_optuna.warm_start import OBJECTIVE
 
 
 # Of what a search can gain over its first trial, the share that counts as having arrived.

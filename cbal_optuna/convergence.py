@@ -37,12 +37,18 @@ class StopWhenConverged:
         self._in_a_row = 0
 
     def __call__(self, study: Study, trial: FrozenTrial) -> None:
+        if self.is_time(study):
+            study.stop()
+
+    def is_time(self, study: Study) -> bool:
+        """Whether to stop; to be asked once after each finished trial."""
         try:
             summary = summarize(study)
         except ValueError:
             # No trial has a feasible value yet.
-            return
+            return False
         self._in_a_row = self._in_a_row + 1 if summary.converged else 0
-        if self._in_a_row >= self._patience:
-            _logger.info(f"The search has converged. {summary.reason}")
-            study.stop()
+        if self._in_a_row < self._patience:
+            return False
+        _logger.info(f"The search has converged. {summary.reason}")
+        return True

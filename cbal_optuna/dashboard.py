@@ -14,7 +14,6 @@ import time
 
 from optuna.storages import BaseStorage
 from optuna.study import Study
-from optuna.trial import FrozenTrial
 import plotly.graph_objects as go
 
 from cbal_optuna.report import FIGURES
@@ -39,20 +38,25 @@ _SHARE = 0.01
 
 
 class DashboardUpdates:
-    """A callback of Optuna's ``optimize`` that keeps the dashboard's note and figures current.
+    """Keeps the dashboard's note and figures current, to be called after each trial.
 
     It updates them every 30 seconds at most, and seldom enough that it takes less than 1 % of the
     time. What comes after the last trial is :func:`update_dashboard`'s.
+
+    Args:
+        study:
+            That trials are run of.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, study: Study) -> None:
+        self._study = study
         self._next = 0.0
 
-    def __call__(self, study: Study, trial: FrozenTrial) -> None:
+    def __call__(self) -> None:
         began = time.monotonic()
         if began < self._next:
             return
-        update_dashboard(study)
+        update_dashboard(self._study)
         ended = time.monotonic()
         self._next = ended + max(_INTERVAL_SECONDS, (ended - began) / _SHARE)
 

@@ -8,8 +8,10 @@ done: an interrupted comparison goes on where it was.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 import math
 from typing import Literal
 
@@ -19,15 +21,20 @@ from optuna.study import load_study
 from optuna.study import Study
 from optuna.trial import create_trial
 from optuna.trial import FrozenTrial
+from optuna.trial import Trial
+from optuna.trial import TrialState
 from scipy.stats import t as student_t
 from tqdm import tqdm
 
+from cbal_optuna.objectives import mean_attributes
 from cbal_optuna.objectives import Objective
 from cbal_optuna.objectives import Outcome
 from cbal_optuna.objectives import Setting
 from cbal_optuna.objectives import TEST
 from cbal_optuna.objectives import VALIDATION
 from cbal_optuna.study import load_or_create
+from cbal_optuna.workers import train_with
+from cbal_optuna.workers import Workers
 
 
 CONFIDENCE = 0.95
@@ -110,6 +117,8 @@ def compare_settings(
     *,
     part: str,
     n_seeds: int,
+    workers: Workers | None = None,
+    between: Callable[[], None] = lambda: None,
 ) -> SettingComparison:
     """Train the usual and the best setting again, with seeds that no trial of the study has used.
 
@@ -126,8 +135,14 @@ def compare_settings(
             ``"test"``: trained on training and validation part.
         n_seeds:
             Trainings of each setting.
+        workers:
+            That train, if not this process.
+        between:
+            Called twice a second while they do; what it raises ends the comparison.
 
     Raises:
+        FailingTrialsError: A training of a worker failed.
+        NoWorkerError: All workers died, again and again.
         InfeasibleSettingError: One of the settings cannot be trained.
         ValueError: A study of that name is another one.
     """
@@ -137,9 +152,14 @@ def compare_settings(
     study.set_user_attr(_HELD_OUT, objective.held_out)
     seeds = fresh_seeds(objective, part, n_seeds)
     runs = [(setting, seed) for seed in seeds for setting in (usual, best)]
-    for setting, seed in tqdm(runs, f"{part} {objective.held_out}, fresh seeds"):
-        if seed not in _trainings(study, setting):
-            _train(objective, study, setting, part, seed)
+    title = f"{part} {objective.held_out}, fresh seeds"
+    if workers is None:
+        for setting, seed in tqdm(runs, title):
+            if seed not in _trainings(study, setting):
+                _train(objective, study, setting, part, seed)
+    else:
+        retrained = partial(_retrained, part)
+        train_with(workers, study, objective.space, runs, retrained, title, between)
     return _compared(study, part, seeds, usual, best)
 
 
@@ -194,7 +214,7 @@ def _compared(
 
 def _trainings(study: Study, setting: Setting) -> dict[int, FrozenTrial]:
     """With this setting, by seed."""
-    trials = study.get_trials(deepcopy=False)
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return {t.user_attrs["seed"]: t for t in trials if t.params == setting}
 
 
@@ -202,22 +222,24 @@ def _train(
     objective: Objective[Outcome], study: Study, setting: Setting, part: str, seed: int
 ) -> None:
     """Once, and store what comes of it."""
-    outcomes = [
-        objective.run(
-            objective.space.completed(setting),
-            train_part,
-            evaluation_part,
-            seed=seed,
-            final=part == TEST,
-        ).attributes()
-        for train_part, evaluation_part in objective.divisions(part)
-    ]
-    attributes = {m: float(np.mean([o[m] for o in outcomes])) for m in outcomes[0]}
-    study.add_trial(
-        create_trial(
-            params=setting,
-            distributions=objective.space.distributions,
-            value=attributes[objective.measures(part)[0]],
-            user_attrs={**attributes, "seed": seed},
+    completed = objective.space.completed(setting)
+    with objective.outcomes(completed, part, [seed], final=part == TEST) as outcomes:
+        attributes = mean_attributes(outcomes)
+        study.add_trial(
+            create_trial(
+                params=setting,
+                distributions=objective.space.distributions,
+                value=attributes[objective.measures(part)[0]],
+                user_attrs={**attributes, "seed": seed},
+            )
         )
-    )
+
+
+def _retrained(part: str, objective: Objective[Outcome], trial: Trial) -> float:
+    """What a worker does with a trial of the comparison."""
+    setting, seed = objective.space.suggest(trial), trial.user_attrs["seed"]
+    with objective.outcomes(setting, part, [seed], final=part == TEST) as outcomes:
+        attributes = mean_attributes(outcomes)
+        for name, value in attributes.items():
+            trial.set_user_attr(name, value)
+    return attributes[objective.measures(part)[0]]

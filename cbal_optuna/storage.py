@@ -5,15 +5,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextlib import suppress
 import os
 from pathlib import Path
+import sqlite3
 from typing import Any
 import warnings
+import weakref
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
+from optuna.storages import fail_stale_trials
 from optuna.storages import RDBStorage
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+from optuna.trial import Trial
+from optuna.trial import TrialState
+from sqlalchemy import Connection
 from sqlalchemy import create_engine
+from sqlalchemy import Engine
+from sqlalchemy import event
 from sqlalchemy import inspect
 from sqlalchemy import URL
 from sqlalchemy.engine import make_url
@@ -27,6 +38,7 @@ HEARTBEAT_SECONDS = 30
 _MAX_RETRIES = 3
 # How long a writer of a sqlite file waits for another.
 _SQLITE_TIMEOUT_SECONDS = 60
+_LOCAL_FILE_SYSTEMS = ("btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs")
 
 
 def check_storage(url: str) -> bool:
@@ -74,13 +86,51 @@ def open_storage(url: str) -> RDBStorage:
     arguments = {"connect_args": {"timeout": _SQLITE_TIMEOUT_SECONDS}} if is_sqlite else {}
     with warnings.catch_warnings(), _one_sentence(url):
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return RDBStorage(
+        storage = RDBStorage(
             url,
             engine_kwargs=arguments,
             heartbeat_interval=HEARTBEAT_SECONDS,
             grace_period=3 * HEARTBEAT_SECONDS,
             **_retry_callback(),
         )
+    if is_sqlite:
+        _share(storage.engine)
+        # At the exit of the process, if not before.
+        weakref.finalize(storage, storage.engine.dispose)
+    return storage
+
+
+def ask(study: Study) -> Trial:
+    """Optuna's, for those who see to it that the trial gives signs of life."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Heartbeat of storage")
+        return study.ask()
+
+
+def retry(study: Study, trial: FrozenTrial, reason: str) -> None:
+    """Fail the trial of a worker that is known to be dead, and queue it again, a few times."""
+    if not trial.state.is_finished():
+        study._storage.set_trial_user_attr(trial._trial_id, "failure", reason)
+        study.tell(trial.number, state=TrialState.FAIL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        for callback in _retry_callback().values():
+            callback(study, trial)
+
+
+def retry_stale_trials(study: Study, storage: RDBStorage) -> None:
+    """Do so with the trials of workers that have given no sign of life for long.
+
+    A worker that was killed before its first has none to be missed, so it gets one here.
+    """
+    with storage.engine.connect() as connection:
+        known = set(connection.exec_driver_sql("SELECT trial_id FROM trial_heartbeats").scalars())
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if trial._trial_id not in known:
+            storage.record_heartbeat(trial._trial_id)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        fail_stale_trials(study)
 
 
 def masked(url: str) -> str:
@@ -92,6 +142,46 @@ def sqlite_file(url: str) -> Path | None:
     """That of a URL; :obj:`None` if it is of another database."""
     parsed = _parsed(url)
     return Path(str(parsed.database)) if parsed.get_backend_name() == "sqlite" else None
+
+
+def _share(engine: Engine) -> None:
+    """Make a sqlite file fit for several writers.
+
+    Each transaction takes the file's one lock at its beginning. Optuna reads that a trial waits
+    and then writes that it runs; other databases lock the row in between, but here two workers
+    could take the same trial.
+
+    As a trial writes some thirty times, the file has a write-ahead log where that is safe: it
+    does not wait for the disk each time. The log is gone when the last connection is closed.
+    """
+    is_local = _is_on_local_disk(Path(str(engine.url.database)))
+
+    @event.listens_for(engine, "connect")
+    def _(connection: sqlite3.Connection, record: object) -> None:
+        # The driver's own transactions begin with the first writing.
+        connection.isolation_level = None
+        if is_local:
+            # Who finds the file in use leaves it to the next.
+            with suppress(sqlite3.OperationalError):
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = NORMAL")
+
+    @event.listens_for(engine, "begin")
+    def _(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    engine.dispose()
+
+
+def _is_on_local_disk(path: Path) -> bool:
+    """Whether it is known to be, as on Linux it is. A write-ahead log is kept in memory that all
+    processes map, which those of several machines cannot."""
+    try:
+        mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
+    except OSError:
+        return False
+    above = [(len(place), kind) for place, kind in mounts if path.resolve().is_relative_to(place)]
+    return max(above)[1] in _LOCAL_FILE_SYSTEMS
 
 
 def _parsed(url: str) -> URL:

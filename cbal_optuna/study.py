@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from collections.abc import Sequence
 import json
 from typing import Any
 
@@ -23,17 +22,20 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 from tqdm import tqdm
 
+from cbal_optuna.objectives import INTERRUPTED
 from cbal_optuna.objectives import Objective
 from cbal_optuna.objectives import Outcome
-from cbal_optuna.objectives import SearchSpace
+from cbal_optuna.objectives import Setting
 from cbal_optuna.sampler import CoordinateDescentSampler
 from cbal_optuna.summary import USUAL
+from cbal_optuna.warm_start import OBJECTIVE
+from cbal_optuna.warm_start import record_start
+from cbal_optuna.warm_start import warm_start
 
 
 USABLE = (TrialState.COMPLETE, TrialState.PRUNED)
-_MAX_FAILURES_IN_A_ROW = 3
-# User attributes that say what a study evaluates and how it has been searched.
-OBJECTIVE = "objective"
+MAX_FAILURES_IN_A_ROW = 3
+# User attributes that say how a study has been searched.
 SAMPLER, SEARCH_SEED = "sampler", "search_seed"
 
 
@@ -41,14 +43,13 @@ class FailingTrialsError(RuntimeError):
     """Several trials failed one after the other."""
 
 
-SAMPLERS: dict[str, Callable[[SearchSpace, int], BaseSampler]] = {
-    "cd": lambda space, seed: CoordinateDescentSampler(
-        x0=space.searched(space.start), order=list(space.distributions), seed=seed
-    ),
-    "tpe": lambda space, seed: TPESampler(seed=seed),
-    "random": lambda space, seed: RandomSampler(seed=seed),
-    "gp": lambda space, seed: GPSampler(seed=seed),
-    "cma": lambda space, seed: CmaEsSampler(seed=seed),
+# By the searched part of the start, whose parameters are searched in this order, and a seed.
+SAMPLERS: dict[str, Callable[[Setting, int], BaseSampler]] = {
+    "cd": lambda start, seed: CoordinateDescentSampler(x0=start, order=list(start), seed=seed),
+    "tpe": lambda start, seed: TPESampler(seed=seed),
+    "random": lambda start, seed: RandomSampler(seed=seed),
+    "gp": lambda start, seed: GPSampler(seed=seed),
+    "cma": lambda start, seed: CmaEsSampler(seed=seed),
 }
 
 
@@ -107,10 +108,17 @@ def load_or_create(
 
 
 def open_study(
-    name: str, storage: BaseStorage, objective: Objective[Outcome], sampler: str, seed: int
+    name: str,
+    storage: BaseStorage,
+    objective: Objective[Outcome],
+    sampler: str,
+    seed: int,
+    *,
+    start_from: str | None = None,
 ) -> Study:
     """Make a study or resume it. Its first trials are the usual setting and the start of the
-    search, for every sampler.
+    search, for every sampler; what an interruption has ended is evaluated again, from its
+    checkpoint on.
 
     Args:
         name, storage:
@@ -121,36 +129,52 @@ def open_study(
             A key of :data:`SAMPLERS`.
         seed:
             Of the sampler.
+        start_from:
+            The study of this storage whose recommended setting is the start; by default the start
+            of the objective's space, or where the study has begun from.
 
     Raises:
-        ValueError: There is a study of this name that has another direction or objective.
+        ValueError: There is a study of this name that has another direction, objective or start,
+            or ``start_from`` has no setting for this objective.
     """
+    space = objective.space
+    warm = warm_start(name, storage, space, start_from)
     study = load_or_create(name, storage, objective)
+    if warm is not None:
+        record_start(study, warm)
+    usual = space.searched(space.usual)
+    start = space.searched(space.start) if warm is None else warm.setting
     trials = study.get_trials(deepcopy=False)
     if not trials:
         study.set_user_attr(SAMPLER, sampler)
         study.set_user_attr(SEARCH_SEED, seed)
     # Coordinate descent goes by the trials; others would draw the numbers of the first run again.
     seed = seed if sampler == "cd" or not trials else _resumed_seed(seed, len(trials))
-    space = objective.space
-    study.sampler = SAMPLERS[sampler](space, seed)
+    study.sampler = SAMPLERS[sampler](start, seed)
     known = [_params(t) for t in trials if t.state != TrialState.FAIL]
-    for setting in (space.searched(space.usual), space.searched(space.start)):
+    interrupted = [t.params for t in trials if INTERRUPTED in t.user_attrs]
+    for setting in (usual, start, *interrupted):
         if setting not in known:
             study.enqueue_trial(setting)
             known.append(setting)
+    _withdraw_repetitions(study)
     return study
 
 
-def run_usual(
-    study: Study, objective: Objective[Outcome], between: Callable[[], None] = lambda: None
-) -> None:
-    """Evaluate the usual setting if no trial has done so: the one that began to was killed."""
+def run_usual(study: Study, objective: Objective[Outcome], run: Callable[[int], None]) -> None:
+    """Evaluate the usual setting if no trial has done so: the one that began to was killed.
+
+    Args:
+        study, objective:
+            The study and what it evaluates.
+        run:
+            Runs trials until the study has so many usable ones.
+    """
     usable = study.get_trials(deepcopy=False, states=USABLE)
     usual = objective.space.searched(objective.space.usual)
     if all(trial.params != usual for trial in usable):
         study.enqueue_trial(usual)
-        run_trials(study, objective, len(usable) + 1, between=between)
+        run(len(usable) + 1)
 
 
 def run_trials(
@@ -159,7 +183,7 @@ def run_trials(
     n_trials: int,
     timeout: float | None = None,
     between: Callable[[], None] = lambda: None,
-    callbacks: Sequence[Callable[[Study, FrozenTrial], None]] = (),
+    stop: Callable[[Study], bool] = lambda study: False,
 ) -> None:
     """Run trials until the study has ``n_trials`` usable ones, with a progress bar.
 
@@ -174,8 +198,8 @@ def run_trials(
             Seconds after which no further trial is begun.
         between:
             Called after each trial; what it raises ends the run.
-        callbacks:
-            As for Optuna's ``optimize``.
+        stop:
+            Called after each trial; whether to begin no more.
 
     Raises:
         FailingTrialsError: Three trials in a row failed.
@@ -183,8 +207,13 @@ def run_trials(
     n_done = len(study.get_trials(deepcopy=False, states=USABLE))
     if n_done >= n_trials:
         return
+
+    def stop_if_asked_to(study: Study, trial: FrozenTrial) -> None:
+        if stop(study):
+            study.stop()
+
     with tqdm(total=n_trials, initial=n_done, desc=study.study_name, unit="trial") as bar:
-        progress = _Progress(bar)
+        progress = Progress(bar)
         study.optimize(
             objective,
             timeout=timeout,
@@ -193,37 +222,59 @@ def run_trials(
                 progress,
                 lambda study, trial: between(),
                 MaxTrialsCallback(n_trials, states=USABLE),
-                *callbacks,
+                stop_if_asked_to,
             ],
         )
-    if progress.n_failures >= _MAX_FAILURES_IN_A_ROW:
-        raise FailingTrialsError(
-            f"{progress.n_failures} trials in a row failed, the last with {progress.failure}"
-        )
+    progress.check()
 
 
-class _Progress:
-    """Shows each trial on a bar, and stops a study whose trials fail one after the other."""
+class Progress:
+    """Shows the trials of a study on a bar, and counts how many failed one after the other."""
 
-    def __init__(self, bar: tqdm) -> None:
+    def __init__(self, bar: tqdm, max_failures: int = MAX_FAILURES_IN_A_ROW) -> None:
         self._bar = bar
-        self.n_failures = 0
-        self.failure = ""
+        self._max_failures = max_failures
+        self._n_failures = 0
+        self._failure = ""
 
     def __call__(self, study: Study, trial: FrozenTrial) -> None:
+        """After each trial, as a callback of Optuna's ``optimize``, which it stops."""
+        self.show(study)
+        self.count(trial)
+        if self._n_failures >= self._max_failures:
+            study.stop()
+
+    def show(self, study: Study) -> None:
         usable = study.get_trials(deepcopy=False, states=USABLE)
         self._bar.n = min(len(usable), self._bar.total)
         best = max((t.value for t in usable if t.value is not None), default=float("nan"))
         self._bar.set_postfix(best=f"{best:.4f}", refresh=False)
         self._bar.refresh()
+
+    def count(self, trial: FrozenTrial) -> None:
         if trial.state != TrialState.FAIL:
-            self.n_failures = 0
+            self._n_failures = 0
             return
-        self.n_failures += 1
-        self.failure = trial.user_attrs.get("failure", "no value")
-        self._bar.write(f"trial {trial.number} failed: {self.failure}")
-        if self.n_failures >= _MAX_FAILURES_IN_A_ROW:
-            study.stop()
+        self._n_failures += 1
+        self._failure = trial.user_attrs.get("failure", "no value")
+        self._bar.write(f"trial {trial.number} failed: {self._failure}")
+
+    def check(self) -> None:
+        """Raises FailingTrialsError if too many failed."""
+        if self._n_failures >= self._max_failures:
+            raise FailingTrialsError(
+                f"{self._n_failures} trials in a row failed, the last with {self._failure}"
+            )
+
+
+def _withdraw_repetitions(study: Study) -> None:
+    """Of what another machine, which opens the study at this moment, has queued as well."""
+    seen: list[dict[str, Any]] = []
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING, TrialState.RUNNING)):
+        if trial.state == TrialState.WAITING and _params(trial) in seen:
+            study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        elif _params(trial):
+            seen.append(_params(trial))
 
 
 def _params(trial: FrozenTrial) -> dict[str, Any]:

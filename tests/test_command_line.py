@@ -17,16 +17,19 @@ from optuna.trial import TrialState
 from PIL import Image
 import pytest
 import timm
+from torch import Tensor
 
 from cbal_optuna import convergence
 from cbal_optuna.command_line import main
 from cbal_optuna.command_line import StudyScript
 from cbal_optuna.data import LabelledImages
+from cbal_optuna.objectives import objective
 from cbal_optuna.objectives import RetrievalObjective
 from cbal_optuna.objectives import Setting
 from cbal_optuna.summary import summarize
 from cbal_optuna.summary import Summary
 from cbal_optuna.training import EmbeddingModel
+from cbal_optuna.training import HeadOnly
 
 
 STUDIES = Path(__file__).parents[1] / "studies"
@@ -140,6 +143,35 @@ def test_a_study_goes_on_with_another_micro_batch(run: Callable[..., Result]) ->
     assert status == 0, err
 
 
+def test_the_same_command_goes_on_in_the_middle_of_a_training(
+    run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+    inputs = HeadOnly.training_inputs
+
+    def interrupted_before_step_12(regime: HeadOnly, items: np.ndarray) -> Tensor:
+        steps.append(len(items))
+        if len(steps) == 12:
+            signal.raise_signal(signal.SIGTERM)
+        return inputs(regime, items)
+
+    monkeypatch.setattr(HeadOnly, "training_inputs", interrupted_before_step_12)
+    options = ["--n-trials", "1", "--confirm", "0", "--checkpoint-every", "0.000001"]
+    status, _, err = run(*options, "--checkpoint-dir", "kept")
+    assert status == 128 + signal.SIGTERM and "the same command resumes it" in err
+    assert len(list((tmp_path / "kept").iterdir())) == 1
+    status, _, _ = run(*options, "--checkpoint-dir", "kept")
+    assert status == 0 and list((tmp_path / "kept").iterdir()) == []
+    interrupted, resumed = loaded(tmp_path, "tiny").trials
+    assert interrupted.user_attrs["interrupted"] == "Interrupted: SIGTERM"
+    assert len(steps) == 16
+
+    run(*options, "--storage", "sqlite:///one_go.db")
+    one_go = optuna.load_study(study_name="tiny", storage="sqlite:///one_go.db").trials[0]
+    assert resumed.value == one_go.value and resumed.params == one_go.params
+    assert (tmp_path / "cache" / "checkpoints").is_dir()
+
+
 def test_batch_norm_is_part_of_what_a_study_evaluates(run: Callable[..., Result]) -> None:
     run("--n-trials", "1", "--confirm", "0", "--batch-norm", "frozen")
     status, _, err = run("--n-trials", "2", "--confirm", "0")
@@ -156,6 +188,43 @@ def test_loss_and_sampler_have_studies_of_their_own_in_one_storage(
     assert sorted(names) == ["tiny", "tiny-margin-tpe", "tiny-random"]
 
 
+@pytest.mark.parametrize(("option", "n_trainings"), [("--prune", 1), ("--no-prune", 3)])
+def test_a_study_ends_trials_early_unless_told_not_to(
+    run: Callable[..., Result],
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+    n_trainings: int,
+) -> None:
+    monkeypatch.setattr(objective, "is_lost", lambda values, others: len(others) > 0)
+    status, _, err = run("--n-trials", "2", "--confirm", "0", "--folds", "3", option)
+    assert status == 0, err
+    trials = optuna.load_study(study_name="tiny", storage="sqlite:///tiny.db").trials
+    assert [len(trial.user_attrs["values"]) for trial in trials] == [3, n_trainings]
+
+
+def test_a_study_starts_from_what_another_one_found(run: Callable[..., Result]) -> None:
+    run("--n-trials", "6", "--confirm", "0", "--study-name", "frozen")
+    own = ("--confirm", "0", "--study-name", "longer", "--samples", "1024")
+    status, out, err = run("--n-trials", "2", *own, "--start-from", "frozen")
+    assert status == 0, err
+    assert "the setting that the study frozen recommends" in out
+    found, study = (
+        optuna.load_study(study_name=name, storage="sqlite:///tiny.db")
+        for name in ("frozen", "longer")
+    )
+    assert study.trials[1].params == summarize(found).recommended.params
+    _, again, _ = run("--n-trials", "2", *own)
+    assert again == out
+
+
+def test_a_wrong_start_writes_nothing(run: Callable[..., Result], tmp_path: Path) -> None:
+    run("--n-trials", "1", "--confirm", "0")
+    before = (tmp_path / "tiny.db").read_bytes()
+    status, _, err = run("--study-name", "new", "--start-from", "nosuch")
+    assert status == 2 and "`start_from` is 'nosuch'" in err and len(err.splitlines()) == 1
+    assert (tmp_path / "tiny.db").read_bytes() == before
+
+
 def test_an_infeasible_trial_does_not_stop_the_study(run: Callable[..., Result]) -> None:
     status, out, _ = run("--n-trials", "3", "--learning-rate", "1e30")
     assert status == 1
@@ -168,6 +237,7 @@ def test_an_infeasible_trial_does_not_stop_the_study(run: Callable[..., Result])
     ("arguments", "message"),
     [
         (["--n-trials", "0"], "--n-trials: '0' is not a whole number of at least 1"),
+        (["--workers", "0"], "--workers: '0' is not a whole number of at least 1"),
         (["--timeout", "soon"], "--timeout: 'soon' is not a whole number"),
         (["--learning-rate", "nan"], "--learning-rate: 'nan' is not a positive number"),
         (["--sampler", "annealing"], "--sampler: invalid choice: 'annealing'"),
@@ -202,6 +272,9 @@ def test_an_infeasible_trial_does_not_stop_the_study(run: Callable[..., Result])
         (["--micro-batch", "0"], "--micro-batch: '0' is not 'auto', 'whole' or a whole number"),
         (["--micro-batch", "half"], "--micro-batch: 'half' is not 'auto', 'whole' or a whole"),
         (["--batch-norm", "whole"], "--batch-norm: invalid choice: 'whole'"),
+        (["--checkpoint-every", "0"], "--checkpoint-every: '0' is not a positive number"),
+        (["--checkpoint-dir", __file__], "`--checkpoint-dir` is '.*', a file, not a folder"),
+        (["--start-from", "frozen"], "`--start-from` is 'frozen'; there is no `--storage`"),
         (["--no-such-option"], "unrecognized arguments"),
     ],
 )
@@ -338,6 +411,7 @@ def test_help_reads_well(run: Callable[..., Result]) -> None:
     assert status == 0
     for option in (
         "--n-trials",
+        "--workers",
         "--stop-when-converged",
         "--sampler",
         "--head-only",
@@ -421,5 +495,5 @@ def script(folder: Path, name: str, *arguments: str) -> subprocess.CompletedProc
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
-def loaded(folder: Path) -> optuna.Study:
-    return optuna.load_study(study_name="digits", storage=f"sqlite:///{folder}/digits.db")
+def loaded(folder: Path, name: str = "digits") -> optuna.Study:
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{folder}/{name}.db")

@@ -132,10 +132,10 @@ def test_updates_after_trials_are_as_rare_as_they_are_slow(
 
     monkeypatch.setattr(dashboard_module, "update_dashboard", update)
     monkeypatch.setattr(dashboard_module.time, "monotonic", lambda: now[0])
-    updates, trial = DashboardUpdates(), study.trials[0]
+    updates = DashboardUpdates(study)
     for second in (0.0, 100.0, 201.0, 203.0, 300.0):
         now[0] = second
-        updates(study, trial)
+        updates()
     assert updated == [0.0, 203.0], "two seconds are 1 % of 200"
 
 

@@ -34,9 +34,9 @@ def spied_runs(
     runs: list[dict[str, object]] = []
     run = objective.run
 
-    def spy(setting, train_classes, evaluation_classes, *, seed, final):  # type: ignore[no-untyped-def]
+    def spy(setting, train_classes, evaluation_classes, *, seed, **others):  # type: ignore[no-untyped-def]
         runs.append({"train": train_classes, "evaluation": evaluation_classes, "seed": seed})
-        return run(setting, train_classes, evaluation_classes, seed=seed, final=final)
+        return run(setting, train_classes, evaluation_classes, seed=seed, **others)
 
     monkeypatch.setattr(objective, "run", spy)
     return runs

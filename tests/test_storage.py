@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from cbal_optuna import storage as storage_module
+from cbal_optuna.storage import ask
 from cbal_optuna.storage import check_storage
 from cbal_optuna.storage import masked
 from cbal_optuna.storage import open_storage
+from cbal_optuna.storage import retry
+from cbal_optuna.storage import retry_stale_trials
 from cbal_optuna.storage import sqlite_file
 
 
@@ -47,6 +52,67 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
         check_storage(f"sqlite:///{path}")
 
 
+def test_who_reads_a_sqlite_file_to_write_it_is_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage_module, "_SQLITE_TIMEOUT_SECONDS", 0)
+    one, other = (open_storage(f"sqlite:///{tmp_path}/study.db") for _ in range(2))
+    with one.engine.begin() as connection:
+        connection.exec_driver_sql("SELECT * FROM trials")
+        with pytest.raises(OperationalError, match="locked"), other.engine.begin():
+            pass
+    with other.engine.begin():
+        pass
+
+
+def test_a_study_that_nobody_has_open_is_one_file(tmp_path: Path) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path}/study.db")
+    optuna.create_study(storage=storage)
+    del storage
+    gc.collect()
+    assert [path.name for path in tmp_path.iterdir()] == ["study.db"]
+
+
+@pytest.mark.parametrize(
+    ("mounts", "is_local"),
+    [
+        ("/dev/sda1 / ext4 rw 0 0", True),
+        ("/dev/sda1 / ext4 rw 0 0\nserver:/home /data nfs4 rw 0 0", False),
+        ("server:/ / nfs rw 0 0\n/dev/sda1 /data/studies xfs rw 0 0", True),
+        ("/dev/sda1 / ext4 rw 0 0\nserver:/x /data/stud nfs rw 0 0", True),
+    ],
+)
+def test_a_disk_is_local_by_what_is_mounted_nearest_to_the_file(
+    monkeypatch: pytest.MonkeyPatch, mounts: str, is_local: bool
+) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda path: mounts)
+    assert storage_module._is_on_local_disk(Path("/data/studies/study.db")) == is_local
+
+
+def test_a_worker_that_was_killed_before_its_first_sign_of_life_is_missed(tmp_path: Path) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path}/study.db")
+    study = optuna.create_study(storage=storage)
+    ask(study)
+    retry_stale_trials(study, storage)
+    assert study.trials[0].state == TrialState.RUNNING
+    _let_hearts_stop(storage)
+    retry_stale_trials(study, storage)
+    assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.WAITING]
+
+
+def test_the_trial_of_a_worker_known_to_be_dead_is_retried_a_few_times(tmp_path: Path) -> None:
+    study = optuna.create_study(storage=open_storage(f"sqlite:///{tmp_path}/study.db"))
+    ask(study).suggest_float("x", 0, 1)
+    for _ in range(10):
+        retry(study, study.trials[-1], "its worker was killed")
+        if study.trials[-1].state == TrialState.FAIL:
+            break
+        ask(study)
+    assert [t.state for t in study.trials] == [TrialState.FAIL] * 4
+    assert len({t.params["x"] for t in study.trials}) == 1
+    assert study.trials[0].user_attrs["failure"] == "its worker was killed"
+
+
 def test_passwords_are_masked() -> None:
     assert "secret" not in masked("postgresql://me:secret@localhost/x")
 
@@ -63,10 +129,7 @@ def test_a_killed_workers_trial_is_retried_at_its_point(
     dead = study.ask()
     x = dead.suggest_float("x", 0, 1)
     storage.record_heartbeat(dead._trial_id)
-    with storage.engine.begin() as connection:
-        connection.exec_driver_sql(
-            "UPDATE trial_heartbeats SET heartbeat = datetime('now', '-1 hour')"
-        )
+    _let_hearts_stop(storage)
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
     failed, retried = study.trials
     assert (failed.state, retried.state) == (TrialState.FAIL, TrialState.COMPLETE)
@@ -77,3 +140,11 @@ def test_only_the_file_of_sqlite_is_one() -> None:
     assert sqlite_file("sqlite:///folder/x.db") == Path("folder/x.db")
     assert sqlite_file("sqlite:////folder/x.db") == Path("/folder/x.db")
     assert sqlite_file("postgresql+psycopg2://me@host/x") is None
+
+
+def _let_hearts_stop(storage: RDBStorage) -> None:
+    """As if every trial that is running had given its last sign of life an hour ago."""
+    with storage.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE trial_heartbeats SET heartbeat = datetime('now', '-1 hour')"
+        )

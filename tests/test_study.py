@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import optuna
 from optuna.storages import InMemoryStorage
@@ -57,18 +58,11 @@ def test_the_number_of_trials_is_that_of_the_study(tiny_objective: Objectives) -
     assert len(study.trials) == 5
 
 
-def test_callbacks_may_stop_a_study(tiny_objective: Objectives) -> None:
-    objective, numbers = tiny_objective(), list[int]()
-
-    def stop_at_second(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        numbers.append(trial.number)
-        if trial.number == 1:
-            study.stop()
-
+def test_a_study_stops_when_it_is_asked_to(tiny_objective: Objectives) -> None:
+    objective = tiny_objective()
     study = opened(objective, InMemoryStorage())
-    run_trials(study, objective, 5, callbacks=[stop_at_second])
-    assert numbers == [0, 1]
-    assert len(study.trials) == 2
+    run_trials(study, objective, 5, stop=lambda study: len(study.trials) == 2)
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 2
 
 
 def test_a_resumed_study_equals_one_in_one_go(tiny_objective: Objectives) -> None:
@@ -102,12 +96,26 @@ def test_the_usual_setting_of_a_killed_worker_is_evaluated_in_the_end(
     objective.space.suggest(killed)
     study = opened(objective, storage)
     run_trials(study, objective, 2)
-    run_usual(study, objective)
+    run = partial(run_trials, study, objective)
+    run_usual(study, objective, run)
     usual = objective.space.searched(objective.space.usual)
     complete = [t.params for t in study.trials if t.state == TrialState.COMPLETE]
     assert len(complete) == 3 and complete[-1] == usual
-    run_usual(study, objective)
+    run_usual(study, objective, run)
     assert len(study.trials) == 4
+
+
+def test_what_two_machines_have_queued_at_once_is_withdrawn_once(
+    tiny_objective: Objectives,
+) -> None:
+    objective, storage = tiny_objective(loss="margin"), InMemoryStorage()
+    study = opened(objective, storage)
+    # As another machine that saw no trial yet.
+    for trial in study.trials:
+        study.enqueue_trial(trial.system_attrs["fixed_params"])
+    opened(objective, storage)
+    states = [trial.state for trial in study.trials]
+    assert states == [TrialState.WAITING] * 2 + [TrialState.FAIL] * 2
 
 
 def test_a_failed_trial_is_recorded_and_does_not_count(tiny_objective: Objectives) -> None:

@@ -38,7 +38,7 @@ from cbal_optuna.study import SAMPLERS
 from cbal_optuna.study import USABLE
 
 
-_POLL_SECONDS = 1.0
+_POLL_SECONDS = 3.0
 # A search that is told to end finishes its step; this is for one that does not.
 _PATIENCE_SECONDS = 60.0
 

@@ -58,6 +58,15 @@ def _add_search_options(group: Group, batch_sizes: Sequence[int]) -> None:
         "--timeout", type=positive, metavar="S", help="begin no trial after so many seconds"
     )
     group.add_argument(
+        "--workers",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="processes that share the study, on all CUDA devices of this machine in turn; the "
+        "same command on another machine, with a --storage that both reach, joins them; which "
+        "settings are tried then depends on who is done first (default: %(default)s)",
+    )
+    group.add_argument(
         "--stop-when-converged",
         action="store_true",
         help="stop before --n-trials once further trials are expected to gain next to nothing",
@@ -67,6 +76,12 @@ def _add_search_options(group: Group, batch_sizes: Sequence[int]) -> None:
         choices=SAMPLERS,
         default="cd",
         help="cd is coordinate descent; the others are Optuna's (default: %(default)s)",
+    )
+    group.add_argument(
+        "--start-from",
+        metavar="STUDY",
+        help="start from the setting that another study of --storage recommends (default: the "
+        "usual setting, or one fit for the loss)",
     )
     group.add_argument("--loss", choices=LOSSES, default="infonce", help="(default: %(default)s)")
     group.add_argument(
@@ -183,6 +198,13 @@ def _add_training_options(group: Group) -> None:
         help="disjoint validation sets, each trained for (default: %(default)s)",
     )
     group.add_argument(
+        "--prune",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="end a trial before its last fold or repeat once it is clearly worse than the best "
+        "one; it is given the value that it would have come to",
+    )
+    group.add_argument(
         "--learning-rate",
         type=positive_float,
         default=1e-3,
@@ -217,6 +239,21 @@ def _add_training_options(group: Group) -> None:
         default="train",
         help="frozen: BatchNorm keeps the statistics that came with the weights, and results do "
         "not depend on --micro-batch (default: %(default)s)",
+    )
+    group.add_argument(
+        "--checkpoint-dir",
+        type=Path,
+        metavar="DIR",
+        help="keeps trainings in progress; where machines come and go, a folder that they share "
+        "(default: checkpoints in that of --cache-dir)",
+    )
+    group.add_argument(
+        "--checkpoint-every",
+        type=positive_float,
+        default=60.0,
+        metavar="S",
+        help="seconds of a training after which its state is written, so that it goes on from "
+        "there if it is cut off (default: %(default)g)",
     )
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import partial
 import os
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from cbal_optuna.command_line.scripts import StudyScript
 from cbal_optuna.convergence import StopWhenConverged
 from cbal_optuna.dashboard import DashboardUpdates
 from cbal_optuna.dashboard import update_dashboard
+from cbal_optuna.data import default_cache_directory
 from cbal_optuna.export import check_folder
 from cbal_optuna.export import export_model
 from cbal_optuna.interruption import Interrupted
@@ -49,7 +53,12 @@ from cbal_optuna.study import open_study
 from cbal_optuna.study import run_trials
 from cbal_optuna.study import run_usual
 from cbal_optuna.summary import summarize
+from cbal_optuna.training import Checkpoints
 from cbal_optuna.training import TrainingOptions
+from cbal_optuna.warm_start import warm_start
+from cbal_optuna.workers import NoWorkerError
+from cbal_optuna.workers import run_trials_with
+from cbal_optuna.workers import Workers
 
 
 def main(script: StudyScript, arguments: Sequence[str] | None = None) -> NoReturn:
@@ -66,33 +75,51 @@ def main(script: StudyScript, arguments: Sequence[str] | None = None) -> NoRetur
         objective = _objective(script, options, interruption)
         if exists:
             _check_studies(options, objective)
+        elif options.start_from is not None:
+            raise ValueError(
+                f"`--start-from` is {options.start_from!r}; there is no `--storage` "
+                f"{masked(options.storage)} yet that could hold it."
+            )
         objective.prepare()
         storage = open_storage(options.storage)
+        workers = Workers(objective, storage, options.workers) if options.workers > 1 else None
     except (ValueError, OSError) as error:
         parser.error(str(error))
     except Interrupted as interrupted:
         parser.exit(128 + interrupted.number, "\nInterrupted. No study was touched.\n")
     interruption.defer()
     try:
-        status = _run(options, objective, storage, interruption)
+        status = _run(options, objective, storage, interruption, workers)
     except Interrupted as interrupted:
         parser.exit(
             128 + interrupted.number,
             "\nInterrupted. The study is kept; the same command resumes it.\n",
         )
-    except (FailingTrialsError, InfeasibleSettingError, OptunaError, OSError) as error:
+    except (
+        FailingTrialsError,
+        InfeasibleSettingError,
+        NoWorkerError,
+        OptunaError,
+        OSError,
+    ) as error:
         parser.exit(1, f"{parser.prog}: error: {error}\n")
+    finally:
+        storage.engine.dispose()
     parser.exit(status)
 
 
 def fill_in_names(options: argparse.Namespace, name: str) -> None:
-    """The defaults that depend on other options."""
+    """The defaults that depend on other options or the environment."""
     if options.study_name is None:
         loss = "" if options.loss == "infonce" else f"-{options.loss}"
         sampler = "" if options.sampler == "cd" else f"-{options.sampler}"
         options.study_name = f"{name}{loss}{sampler}"
     if options.report is None:
         options.report = Path(f"{options.study_name}.html")
+    if options.cache_dir is None:
+        options.cache_dir = default_cache_directory()
+    if options.checkpoint_dir is None:
+        options.checkpoint_dir = options.cache_dir / "checkpoints"
 
 
 def _warning_without_code(
@@ -130,9 +157,11 @@ def _objective(
         space=space,
         repeats=options.repeats,
         folds=options.folds,
+        prune=options.prune,
         device=options.device,
         seed=options.seed,
         cache_directory=options.cache_dir,
+        checkpoints=Checkpoints(options.checkpoint_dir, options.checkpoint_every),
         on_step=interruption.check,
         **script.own_arguments(options, training),
         **{name: value for name, value in own.items() if value is not None},
@@ -140,8 +169,8 @@ def _objective(
 
 
 def _check_places(options: argparse.Namespace) -> bool:
-    """See that report, storage and export can be written to, before anything is, and whether the
-    storage exists.
+    """See that report, checkpoints, storage and export can be written to, before anything is, and
+    whether the storage exists.
 
     Raises:
         ValueError: Report or storage cannot.
@@ -160,20 +189,26 @@ def _check_places(options: argparse.Namespace) -> bool:
         )
     if options.storage.endswith(options.report.name):
         raise ValueError(f"`--report` {options.report} is the file of `--storage`.")
+    if options.checkpoint_dir.exists() and not options.checkpoint_dir.is_dir():
+        raise ValueError(
+            f"`--checkpoint-dir` is {str(options.checkpoint_dir)!r}, a file, not a folder."
+        )
     exists = check_storage(options.storage)
     if options.export is not None:
         weights = Path(options.weights)
         kept = [options.report, sqlite_file(options.storage), options.cache_dir]
+        kept.append(options.checkpoint_dir)
         kept += [weights] * weights.is_file()
         check_folder(options.export, *(path for path in kept if path is not None))
     return exists
 
 
 def _check_studies(options: argparse.Namespace, objective: Objective[Outcome]) -> None:
-    """See that the studies of these names, if there are, are of this objective.
+    """See that the studies of these names, if there are, are of this objective, and that there is
+    a start.
 
     Raises:
-        ValueError: One of them is not.
+        ValueError: One of them is not, or there is none.
     """
     storage = open_storage(options.storage)
     existing = optuna.get_all_study_names(storage)
@@ -183,6 +218,7 @@ def _check_studies(options: argparse.Namespace, objective: Objective[Outcome]) -
             check_study(
                 optuna.load_study(study_name=name, storage=storage), objective, fresh_seeds
             )
+    warm_start(options.study_name, storage, objective.space, options.start_from)
 
 
 def _run(
@@ -190,26 +226,38 @@ def _run(
     objective: Objective[Outcome],
     storage: RDBStorage,
     interruption: Interruption,
+    workers: Workers | None,
 ) -> int:
     """Run the study and show its result; gives the exit status."""
-    study = open_study(options.study_name, storage, objective, options.sampler, options.seed)
+    study = open_study(
+        options.study_name,
+        storage,
+        objective,
+        options.sampler,
+        options.seed,
+        start_from=options.start_from,
+    )
     _name_value(study, objective)
     print(f"{study.study_name}: {options.n_trials} trials, stored in {masked(options.storage)}")
     comparisons: list[SettingComparison] = []
+    updates, convergence = DashboardUpdates(study), StopWhenConverged()
+
+    def between() -> None:
+        interruption.check()
+        updates()
+
+    begin = run_trials if workers is None else partial(run_trials_with, workers)
+    run = partial(begin, study, objective, between=between)
     try:
-        between = interruption.check
-        stops = [StopWhenConverged()] if options.stop_when_converged else []
-        run_trials(
-            study,
-            objective,
-            options.n_trials,
-            options.timeout,
-            between=between,
-            callbacks=[*stops, DashboardUpdates()],
-        )
-        if options.timeout is None:
-            run_usual(study, objective, between=between)
-        comparisons.extend(_comparisons(options, objective, study, storage))
+        with workers or nullcontext():
+            run(
+                options.n_trials,
+                options.timeout,
+                stop=lambda study: options.stop_when_converged and convergence.is_time(study),
+            )
+            if options.timeout is None:
+                run_usual(study, objective, run)
+            comparisons.extend(_comparisons(options, objective, study, storage, workers, between))
     finally:
         print(f"\n{result_text(study, comparisons)}\n")
         write_report(options.report, study, comparisons)
@@ -247,6 +295,8 @@ def _comparisons(
     objective: Objective[Outcome],
     study: optuna.Study,
     storage: RDBStorage,
+    workers: Workers | None,
+    between: Callable[[], None],
 ) -> Iterator[SettingComparison]:
     usual, best = objective.space.searched(objective.space.usual), _best_params(study)
     wanted = {VALIDATION: options.confirm, TEST: FINAL_SEEDS if options.final else 0}
@@ -256,7 +306,15 @@ def _comparisons(
     for part, n_seeds in wanted.items():
         if n_seeds and best:
             yield compare_settings(
-                objective, storage, study.study_name, usual, best, part=part, n_seeds=n_seeds
+                objective,
+                storage,
+                study.study_name,
+                usual,
+                best,
+                part=part,
+                n_seeds=n_seeds,
+                workers=workers,
+                between=between,
             )
 
 

@@ -4,8 +4,10 @@ twice at once."""
 from __future__ import annotations
 
 from collections.abc import Callable
+import errno
 import os
 from pathlib import Path
+import shutil
 from uuid import uuid4
 import zlib
 
@@ -46,7 +48,7 @@ def cached_array(
         A read-only array, mapped from the file.
 
     Raises:
-        OSError: The directory or the file cannot be written.
+        OSError: The directory or the file cannot be written, or the disk has no room for it.
     """
     found = sorted(directory.glob(f"{key}.*.npy"))
     for path in found:
@@ -75,9 +77,22 @@ def cached_array(
 
 def _allocate(path: Path) -> None:
     """Take the room on the disk now: were it full, writing to the map would kill the process."""
-    if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    size = path.stat().st_size
+    try:
+        if hasattr(os, "posix_fallocate"):
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, size)
+        elif shutil.disk_usage(path.parent).free < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise OSError(
+            error.errno,
+            f"a cache file of {size / 1e6:.0f} MB has no room; `cache_directory` or $CBAL_CACHE "
+            "should name a folder on a disk that has",
+            str(path.parent),
+        ) from error
 
 
 def _verified(path: Path) -> np.ndarray | None:

@@ -83,17 +83,15 @@ class MPerClassBatchSampler:
         classes = _Rounds(np.arange(len(images)), self._generator)
         n_groups = self._batch_size // self._images_per_class
         for _ in range(self._n_batches):
-            groups_of_class = Counter(classes.take(n_groups).tolist())
-            yield np.concatenate(
-                [self._groups(images[c], count) for c, count in groups_of_class.items()]
-            )
-
-    def _groups(self, images: _Rounds, count: int) -> np.ndarray:
-        """`count` groups of one class, one after the other."""
-        taken = np.sort(images.take(count * self._images_per_class))
-        # Dealt out like cards: the copies of an image, neighbours now, go to different groups.
-        groups: np.ndarray = taken.reshape(self._images_per_class, count).T
-        return groups.ravel()
+            groups_of_class = Counter(classes.take(n_groups))
+            batch: list[int] = []
+            for c, count in groups_of_class.items():
+                taken = sorted(images[c].take(count * self._images_per_class))
+                # Dealt out like cards: the copies of an image, neighbours now, go to different
+                # groups.
+                for i in range(count):
+                    batch += taken[i::count]
+            yield np.array(batch, np.int64)
 
 
 class ViewBatchSampler:
@@ -148,31 +146,40 @@ class ViewBatchSampler:
     def __iter__(self) -> Iterator[np.ndarray]:
         images = _Rounds(np.arange(self._n_images), self._generator)
         for _ in range(self._n_batches):
-            yield images.take(self._batch_size).repeat(self._views)
+            yield np.array(images.take(self._batch_size), np.int64).repeat(self._views)
 
 
 class _Rounds:
-    """An endless walk through `items` in rounds, each round all items in a new random order."""
+    """An endless walk through `items` in rounds, each round all items in a new random order.
+
+    In lists: for the few images of a class, arrays are ten times as slow.
+    """
 
     def __init__(self, items: np.ndarray, generator: np.random.Generator) -> None:
         self._items = items
         self._generator = generator
-        self._rest = items[:0]
+        self._order: list[int] = []
+        self._position = 0
 
-    def take(self, count: int) -> np.ndarray:
+    def take(self, count: int) -> list[int]:
         """The next `count` items, none of them twice more than another.
 
         Where a round ends within them, the last round to begin begins with items that the rest of
         the first one did not have.
         """
-        if count <= len(self._rest):
-            taken, self._rest = self._rest[:count], self._rest[count:]
-            return taken
-        old = self._rest
+        start, self._position = self._position, self._position + count
+        if self._position <= len(self._order):
+            return self._order[start : self._position]
+        old = self._order[start:]
         full, remaining = divmod(count - len(old), len(self._items))
-        whole = [self._generator.permutation(self._items) for _ in range(full)]
-        order = self._generator.permutation(self._items)
-        in_old = np.isin(order, old)
-        new = np.concatenate([order[~in_old], order[in_old]])[:remaining]
-        self._rest = order[~np.isin(order, new)]
-        return np.concatenate([old, *whole, new])
+        whole = [item for _ in range(full) for item in self._shuffled()]
+        order, in_old = self._shuffled(), set(old)
+        first = [item for item in order if item not in in_old]
+        new = (first + [item for item in order if item in in_old])[:remaining]
+        in_new = set(new)
+        self._order, self._position = [item for item in order if item not in in_new], 0
+        return old + whole + new
+
+    def _shuffled(self) -> list[int]:
+        order: list[int] = self._generator.permutation(self._items).tolist()
+        return order

@@ -7,20 +7,19 @@ A query has R matches in the gallery: the items of its class. With r_1 < r_2 < .
     MAP@R       = 1 / R * sum over {j : r_j <= R} of j / r_j
 
 and each is averaged over the queries (Musgrave, Belongie and Lim, 'A Metric Learning Reality
-Check', 2020). r_j is j plus the number of other-class items at least as similar to the query as
-its j-th best match, so the similarities of the best max(k, R) of those items settle every rank.
+Check', 2020).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
+
+from cbal_optuna.evaluation.exact_search import ExactSearch
 
 
 # 60,000 items on two CPU threads take 9 s with 16 or 32 MiB, 11 s with 64, 17 s with 4.
@@ -82,7 +81,13 @@ def retrieval_metrics(
     if not ks or min(ks) < 1:
         raise ValueError(f"`ks` must hold one positive integer or more, got {tuple(ks)}.")
     with torch.no_grad(), torch.autocast(embeddings.device.type, enabled=False):
-        search = _Search.of(embeddings, labels, gallery, gallery_labels)
+        queries = unit_embeddings(embeddings, labels)
+        items, item_labels = queries, labels
+        if gallery is not None or gallery_labels is not None:
+            items, item_labels = checked_gallery(queries, gallery, gallery_labels)
+        search = ExactSearch.of(
+            queries, labels, items, item_labels, leave_one_out=gallery is None, k=max(ks)
+        )
         evaluated = search.n_matches > 0
         if not evaluated.any():
             raise ValueError(
@@ -91,8 +96,8 @@ def retrieval_metrics(
             )
         # Filled in place: small results kept from each chunk would fragment the CPU's heap.
         scores = torch.empty(3, len(labels), device=embeddings.device)
-        for chunk in search.chunks(max(ks)):
-            scores[:, chunk.rows] = _score(search.ranks(chunk), search.n_matches[chunk.rows])
+        for rows, ranks in search.ranks(CHUNK_BYTES):
+            scores[:, rows] = _score(ranks, search.n_matches[rows])
         map_at_r, r_precision, first_rank = scores[:, evaluated].cpu().double()
     return RetrievalMetrics(
         map_at_r=map_at_r.mean().item(),
@@ -178,84 +183,3 @@ def checked_gallery(
             f"{items.shape[1]}."
         )
     return items.to(queries), gallery_labels
-
-
-class _Chunk(NamedTuple):
-    """Rows of queries, the most matches one of them has, the number of rivals to look at."""
-
-    rows: Tensor
-    max_matches: int
-    n_rivals: int
-
-
-@dataclass(frozen=True)
-class _Search:
-    """Queries and gallery as unit vectors, and the gallery's rows listed class by class."""
-
-    queries: Tensor
-    gallery: Tensor
-    classes: Tensor  # of the queries
-    n_matches: Tensor  # of the queries
-    members: Tensor  # gallery rows, class by class
-    starts: Tensor  # of each class in members
-    sizes: Tensor  # of each class in the gallery
-    leave_one_out: bool
-
-    @classmethod
-    def of(
-        cls,
-        embeddings: Tensor,
-        labels: Tensor,
-        gallery: Tensor | None,
-        gallery_labels: Tensor | None,
-    ) -> _Search:
-        queries = unit_embeddings(embeddings, labels)
-        items, item_labels = queries, labels
-        if gallery is not None or gallery_labels is not None:
-            items, item_labels = checked_gallery(queries, gallery, gallery_labels)
-        both = torch.cat([x.to(queries.device, torch.long) for x in (labels, item_labels)])
-        names, both = torch.unique(both, return_inverse=True)
-        classes, item_classes = both.split([len(queries), len(items)])
-        sizes = item_classes.bincount(minlength=len(names))
-        return cls(
-            queries=queries,
-            gallery=items,
-            classes=classes,
-            n_matches=sizes[classes] - int(gallery is None),
-            members=item_classes.argsort(),
-            starts=sizes.cumsum(0) - sizes,
-            sizes=sizes,
-            leave_one_out=gallery is None,
-        )
-
-    def chunks(self, max_k: int) -> Iterator[_Chunk]:
-        """Yield the queries that have a match, those with the most first."""
-        n_matches, order = self.n_matches.sort(descending=True)
-        counts = n_matches[n_matches > 0].tolist()
-        start = 0
-        while start < len(counts):
-            n_rivals = min(max(max_k, counts[start]), len(self.gallery))
-            # A row of similarities, and some indices and values for each match and each rival.
-            row_bytes = self.gallery.itemsize * len(self.gallery) + 64 * n_rivals
-            stop = min(start + max(1, CHUNK_BYTES // row_bytes), len(counts))
-            yield _Chunk(order[start:stop], counts[start], n_rivals)
-            start = stop
-
-    def ranks(self, chunk: _Chunk) -> Tensor:
-        """Rank the matches of each query: ascending, those it lacks above its R.
-
-        Shape (queries, max_matches).
-        """
-        similarity = self.queries[chunk.rows] @ self.gallery.T
-        classes = self.classes[chunk.rows, None]
-        slots = torch.arange(chunk.max_matches + self.leave_one_out, device=similarity.device)
-        # Slots beyond the class repeat its last member.
-        members = self.members[self.starts[classes] + slots.minimum(self.sizes[classes] - 1)]
-        absent = slots >= self.sizes[classes]
-        if self.leave_one_out:
-            absent |= members == chunk.rows[:, None]
-        matches = similarity.gather(1, members).masked_fill_(absent, -torch.inf)
-        matches = matches.sort(dim=1, descending=True).values[:, : chunk.max_matches]
-        rivals = similarity.scatter_(1, members, -torch.inf).topk(chunk.n_rivals).values
-        rivals_ahead = torch.searchsorted(-rivals, -matches, right=True)
-        return rivals_ahead + slots[: chunk.max_matches] + 1

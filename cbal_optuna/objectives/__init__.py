@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from cbal_optuna.objectives.carrying import carry_over
-from cbal_optuna.objectives.objective import InfeasibleSettingError
+from cbal_optuna.objectives.infeasible import InfeasibleSettingError
+from cbal_optuna.objectives.objective import INTERRUPTED
 from cbal_optuna.objectives.objective import Objective
-from cbal_optuna.objectives.objective import Outcome
-from cbal_optuna.objectives.objective import TEST
-from cbal_optuna.objectives.objective import VALIDATION
 from cbal_optuna.objectives.objective import versions
+from cbal_optuna.objectives.outcome import mean_attributes
+from cbal_optuna.objectives.outcome import Outcome
 from cbal_optuna.objectives.retrieval import RetrievalObjective
 from cbal_optuna.objectives.retrieval import RetrievalOutcome
 from cbal_optuna.objectives.search_space import BATCH_SIZES
@@ -18,10 +18,13 @@ from cbal_optuna.objectives.search_space import SelfSupervisedSpace
 from cbal_optuna.objectives.search_space import Setting
 from cbal_optuna.objectives.self_supervised import SelfSupervisedObjective
 from cbal_optuna.objectives.self_supervised import SelfSupervisedOutcome
+from cbal_optuna.objectives.trainings import TEST
+from cbal_optuna.objectives.trainings import VALIDATION
 
 
 __all__ = [
     "BATCH_SIZES",
+    "INTERRUPTED",
     "InfeasibleSettingError",
     "LOSSES",
     "Objective",
@@ -37,4 +40,5 @@ __all__ = [
     "VALIDATION",
     "carry_over",
     "versions",
+    "mean_attributes",
 ]

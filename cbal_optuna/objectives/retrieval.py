@@ -21,15 +21,16 @@ from cbal_optuna.data import MPerClassBatchSampler
 from cbal_optuna.evaluation import normalized_mutual_information
 from cbal_optuna.evaluation import retrieval_metrics
 from cbal_optuna.evaluation import RetrievalMetrics
-from cbal_optuna.objectives.objective import check_space
+from cbal_optuna.objectives.checks import check_space
 from cbal_optuna.objectives.objective import Objective
-from cbal_optuna.objectives.objective import Outcome
-from cbal_optuna.objectives.objective import Part
-from cbal_optuna.objectives.objective import TEST
-from cbal_optuna.objectives.objective import VALIDATION
+from cbal_optuna.objectives.outcome import Outcome
 from cbal_optuna.objectives.search_space import SearchSpace
+from cbal_optuna.objectives.trainings import Part
+from cbal_optuna.objectives.trainings import TEST
+from cbal_optuna.objectives.trainings import VALIDATION
 from cbal_optuna.training import Augmentation
 from cbal_optuna.training import BackboneOptions
+from cbal_optuna.training import Checkpoints
 from cbal_optuna.training import DivergedError
 from cbal_optuna.training import EndToEnd
 from cbal_optuna.training import HeadOnly
@@ -97,6 +98,9 @@ class RetrievalObjective(Objective[RetrievalOutcome]):
             Trainings per trial, with different seeds.
         folds:
             Class-disjoint validation folds, each trained for.
+        prune:
+            Whether to end a trial before its last fold or repeat once it is clearly worse than the
+            best one.
         test_share:
             Share of the classes that is kept for the test; by default the data set's own.
         device:
@@ -106,8 +110,12 @@ class RetrievalObjective(Objective[RetrievalOutcome]):
         cache_directory:
             Where decoded images and features are kept; see
             :func:`~cbal_optuna.data.default_cache_directory`.
+        checkpoints:
+            Where trainings in progress are kept; by default the folder ``checkpoints`` of the
+            cache.
         on_step:
-            Called before each training step; what it raises ends the trial.
+            Called before each training step, also those that a resumed trial had done already;
+            what it raises ends the trial.
 
     Raises:
         ValueError: An argument is out of its range, or does not fit the data.
@@ -131,10 +139,12 @@ class RetrievalObjective(Objective[RetrievalOutcome]):
         augmentation: Augmentation | None = None,
         repeats: int = 1,
         folds: int = 1,
+        prune: bool = True,
         test_share: float | None = None,
         device: str = "auto",
         seed: int = 0,
         cache_directory: Path | None = None,
+        checkpoints: Checkpoints | None = None,
         on_step: Callable[[], None] = lambda: None,
     ) -> None:
         training = training or TrainingOptions(samples=100_000)
@@ -157,9 +167,11 @@ class RetrievalObjective(Objective[RetrievalOutcome]):
             backbone=BackboneOptions(backbone, weights, image_size),
             embedding_dim=embedding_dim,
             repeats=repeats,
+            prune=prune,
             device=device,
             seed=seed,
             cache_directory=cache_directory,
+            checkpoints=checkpoints,
             on_step=on_step,
         )
         self._check_evaluation_classes()

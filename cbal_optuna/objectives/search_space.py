@@ -111,12 +111,12 @@ class SearchSpace:
     @property
     def usual(self) -> Setting:
         """What people run who do not tune: the setting to compare with."""
-        return self._setting({**_USUAL[self.loss], **self._own_usual})
+        return self.nearest({**_USUAL[self.loss], **self._own_usual})
 
     @property
     def start(self) -> Setting:
         """Where the search starts."""
-        return self._setting({**_START[self.loss], **self._own_usual})
+        return self.nearest({**_START[self.loss], **self._own_usual})
 
     @property
     def description(self) -> dict[str, Any]:
@@ -151,8 +151,9 @@ class SearchSpace:
         """The setting whose searched part is given."""
         return {**self._parameters, **searched}
 
-    def _setting(self, known: Setting) -> Setting:
-        """Known or default values where they are allowed, else the nearest or the middle."""
+    def nearest(self, known: Mapping[str, Any]) -> Setting:
+        """The setting of this space that is nearest to known values; without one, the default or
+        the middle."""
         defaults = _DEFAULTS[self.loss].items()
         fixed = {n: p for n, p in defaults if not isinstance(p, BaseDistribution)}
         known = {**fixed, **known}

@@ -21,14 +21,15 @@ from cbal_optuna.evaluation import embedding_spread
 from cbal_optuna.evaluation import EmbeddingSpread
 from cbal_optuna.evaluation import knn_accuracy
 from cbal_optuna.evaluation import linear_probe_accuracy
-from cbal_optuna.objectives.objective import check_space
+from cbal_optuna.objectives.checks import check_space
 from cbal_optuna.objectives.objective import Objective
-from cbal_optuna.objectives.objective import Outcome
-from cbal_optuna.objectives.objective import Part
-from cbal_optuna.objectives.objective import TEST
+from cbal_optuna.objectives.outcome import Outcome
 from cbal_optuna.objectives.search_space import SearchSpace
 from cbal_optuna.objectives.search_space import SelfSupervisedSpace
+from cbal_optuna.objectives.trainings import Part
+from cbal_optuna.objectives.trainings import TEST
 from cbal_optuna.training import BackboneOptions
+from cbal_optuna.training import Checkpoints
 from cbal_optuna.training import DivergedError
 from cbal_optuna.training import EmbeddingModel
 from cbal_optuna.training import EndToEnd
@@ -118,6 +119,9 @@ class SelfSupervisedObjective(Objective[SelfSupervisedOutcome]):
             Trainings per trial, with different seeds.
         folds:
             Disjoint validation sets, each held out in turn.
+        prune:
+            Whether to end a trial before its last fold or repeat once it is clearly worse than the
+            best one.
         test_share:
             Share of the images that is kept for the test, unless the data set has official test
             images.
@@ -128,8 +132,12 @@ class SelfSupervisedObjective(Objective[SelfSupervisedOutcome]):
         cache_directory:
             Where decoded images are kept; see
             :func:`~cbal_optuna.data.default_cache_directory`.
+        checkpoints:
+            Where trainings in progress are kept; by default the folder ``checkpoints`` of the
+            cache.
         on_step:
-            Called before each training step; what it raises ends the trial.
+            Called before each training step, also those that a resumed trial had done already;
+            what it raises ends the trial.
 
     Raises:
         ValueError: An argument is out of its range, or does not fit the data.
@@ -153,10 +161,12 @@ class SelfSupervisedObjective(Objective[SelfSupervisedOutcome]):
         augmentation: ViewAugmentation | None = None,
         repeats: int = 1,
         folds: int = 1,
+        prune: bool = True,
         test_share: float = 0.2,
         device: str = "auto",
         seed: int = 0,
         cache_directory: Path | None = None,
+        checkpoints: Checkpoints | None = None,
         on_step: Callable[[], None] = lambda: None,
     ) -> None:
         self._augmentation = augmentation or ViewAugmentation()
@@ -170,9 +180,11 @@ class SelfSupervisedObjective(Objective[SelfSupervisedOutcome]):
             backbone=BackboneOptions(backbone, weights, image_size, small_stem),
             embedding_dim=embedding_dim,
             repeats=repeats,
+            prune=prune,
             device=device,
             seed=seed,
             cache_directory=cache_directory,
+            checkpoints=checkpoints,
             on_step=on_step,
         )
 

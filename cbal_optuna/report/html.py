@@ -24,12 +24,15 @@ from cbal_optuna.report.rows import failure_rows
 from cbal_optuna.report.rows import reason
 from cbal_optuna.report.rows import REASONS
 from cbal_optuna.report.snippet import loss_snippet
+from cbal_optuna.report.timing import PHASE_ATTRIBUTES
+from cbal_optuna.report.timing import where_the_time_goes
 from cbal_optuna.report.words import described
 from cbal_optuna.report.words import expectation
 from cbal_optuna.report.words import label
 from cbal_optuna.report.words import METRIC_NAMES
 from cbal_optuna.report.words import near_values
 from cbal_optuna.report.words import number_of_trials
+from cbal_optuna.report.words import origin
 from cbal_optuna.report.words import outcome
 from cbal_optuna.report.words import search_result
 from cbal_optuna.report.words import verdict
@@ -48,6 +51,7 @@ _NOT_IN_TABLE = {
     "recall_at_4",
     "recall_at_8",
     "seconds",
+    *PHASE_ATTRIBUTES,
     "seed",
 }
 
@@ -115,6 +119,7 @@ def study_body(
         *([] if summary is None else [_setting(study, summary), _near_optimal(summary)]),
         *map(_comparison, comparisons),
         figures,
+        where_the_time_goes(trials),
         _failures(trials),
         _trials(trials),
         _attributes(study),
@@ -133,6 +138,7 @@ def _result(
         sentences.append("No trial has a feasible value yet.")
     else:
         sentences += search_result(summary, study.direction, confirmed=bool(comparisons))
+    sentences += origin(study)
     now = datetime.now(timezone.utc)
     return (
         f'<p class="soft">{number_of_trials(trials)} As of {now:%Y-%m-%d %H:%M} UTC.</p>\n'

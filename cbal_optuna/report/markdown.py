@@ -15,6 +15,7 @@ from cbal_optuna.report.rows import near_optimal_rows
 from cbal_optuna.report.rows import setting_rows
 from cbal_optuna.report.snippet import loss_snippet
 from cbal_optuna.report.words import number_of_trials
+from cbal_optuna.report.words import origin
 from cbal_optuna.report.words import search_result
 from cbal_optuna.report.words import verdict
 from cbal_optuna.retraining import SettingComparison
@@ -37,6 +38,7 @@ def result_markdown(study: Study, comparisons: Sequence[SettingComparison] = ())
         return "\n\n".join([*head, "**No trial has a feasible value yet.**", *tail])
     said = [verdict(c) for c in comparisons]
     said += search_result(summary, study.direction, confirmed=bool(comparisons))
+    said += origin(study)
     parts = [*head, f"**{escaped(said[0])}**", escaped(" ".join(said[1:]))]
     parts.append(markdown_table(*setting_rows(summary)))
     if summary.near_optimal:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial
 
+from cbal_optuna.objectives import INTERRUPTED
 from cbal_optuna.report.words import expectation
 from cbal_optuna.report.words import label
 from cbal_optuna.report.words import METRIC_NAMES
@@ -19,8 +20,8 @@ from cbal_optuna.summary import Summary
 Rows = list[list[str]]
 
 # User attributes that say why a trial has no value, or a useless one.
-REASONS = ("infeasible", "failure", "collapsed")
-_NO_FAILURE = ("completed", "running", "waiting")
+REASONS = ("infeasible", "failure", INTERRUPTED, "collapsed")
+_NO_FAILURE = ("completed", "ended early", "running", "waiting")
 _MOST = 10
 
 

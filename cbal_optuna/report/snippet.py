@@ -5,7 +5,7 @@ from __future__ import annotations
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from cbal_optuna.study import OBJECTIVE
+from cbal_optuna.warm_start import OBJECTIVE
 
 
 _LOSSES = {

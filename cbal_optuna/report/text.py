@@ -11,6 +11,7 @@ from cbal_optuna.report.rows import comparison_title
 from cbal_optuna.report.rows import near_optimal_rows
 from cbal_optuna.report.rows import setting_rows
 from cbal_optuna.report.words import number_of_trials
+from cbal_optuna.report.words import origin
 from cbal_optuna.report.words import search_result
 from cbal_optuna.report.words import verdict
 from cbal_optuna.retraining import SettingComparison
@@ -27,7 +28,8 @@ def result_text(study: Study, comparisons: Sequence[SettingComparison] = ()) -> 
     except ValueError:
         reasons = (t.user_attrs["infeasible"] for t in trials if "infeasible" in t.user_attrs)
         return f"{head} No trial has a feasible value. {next(reasons, '')}".rstrip()
-    result = " ".join(search_result(summary, study.direction, confirmed=bool(comparisons)))
+    sentences = search_result(summary, study.direction, confirmed=bool(comparisons))
+    result = " ".join([*sentences, *origin(study)])
     near = [_aligned(near_optimal_rows(summary))] if summary.near_optimal else []
     parts = [head, _aligned(setting_rows(summary)), result, *near]
     return "\n\n".join([*parts, *map(_comparison_text, comparisons)])

@@ -20,6 +20,7 @@ _GREY = "#7d8187"
 _COLOURS = {
     "completed": "#3f86cf",
     "collapsed": "#2a9d8f",
+    "ended early": "#6a994e",
     "infeasible": "#d64550",
     "not finite": "#d64550",
     "pruned": "#b08a1e",

@@ -13,15 +13,18 @@ from optuna.distributions import BaseDistribution
 from optuna.distributions import CategoricalDistribution
 from optuna.distributions import IntDistribution
 from optuna.distributions import json_to_distribution
+from optuna.study import Study
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from cbal_optuna.feasibility import is_feasible
+from cbal_optuna.objectives import Setting
 from cbal_optuna.retraining import SettingComparison
 from cbal_optuna.summary import Expectation
 from cbal_optuna.summary import NearOptimal
 from cbal_optuna.summary import Summary
+from cbal_optuna.warm_start import recorded_start
 
 
 METRIC_NAMES = {
@@ -44,7 +47,9 @@ def outcome(trial: FrozenTrial) -> str:
         assert trial.value is not None
         if not math.isfinite(trial.value):
             return "not finite"
-        return "collapsed" if "collapsed" in trial.user_attrs else "completed"
+        if "collapsed" in trial.user_attrs:
+            return "collapsed"
+        return "ended early" if "trainings" in trial.user_attrs else "completed"
     return "failed" if trial.state == TrialState.FAIL else trial.state.name.lower()
 
 
@@ -152,6 +157,20 @@ def search_result(summary: Summary, direction: StudyDirection, *, confirmed: boo
     return [head, *sentences, *lower, summary.reason]
 
 
+def origin(study: Study) -> list[str]:
+    """Where the search started, if another study said where."""
+    start = recorded_start(study)
+    if start is None:
+        return []
+    found = f"trial {start.trial}"
+    if start.found != start.setting:
+        found = f"{label(start.found)}; this is the nearest that is searched here"
+    return [
+        f"The search started from {label(start.setting)}{_value_at(study, start.setting)}, the "
+        f"setting that the study {start.study} recommends ({found})."
+    ]
+
+
 def expectation(expected: Expectation | None, summary: Summary) -> str:
     """With its interval, unless the trials are too few for one."""
     if expected is None:
@@ -171,6 +190,14 @@ def near_values(near: NearOptimal, distribution: BaseDistribution) -> str:
     reached = " and the ".join(name for name, bounded in ends if not bounded)
     plural = "s" if " and " in reached else ""
     return f"{text}, the {reached} end{plural} of the range" if reached else text
+
+
+def _value_at(study: Study, setting: Setting) -> str:
+    """The trial of a setting and its value, in brackets, once it has one."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        if trial.params == setting:
+            return f" (trial {trial.number}: {label(trial.value)})"
+    return ""
 
 
 def _overlap(a: Expectation, b: Expectation) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from cbal_optuna.training.augmentation import Augmentation
+from cbal_optuna.training.checkpoint import Checkpoint
+from cbal_optuna.training.checkpoint import Checkpoints
 from cbal_optuna.training.gradient_caching import BATCH_NORM_MODES
 from cbal_optuna.training.gradient_caching import cached_forward
 from cbal_optuna.training.loop import DivergedError
-from cbal_optuna.training.loop import LEARNING_RATE_RULES
 from cbal_optuna.training.loop import train
-from cbal_optuna.training.loop import TrainingOptions
 from cbal_optuna.training.loop import TrainingRecord
 from cbal_optuna.training.micro_batches import AUTO
 from cbal_optuna.training.micro_batches import is_out_of_memory
@@ -20,6 +20,9 @@ from cbal_optuna.training.model import MLP
 from cbal_optuna.training.model import PRETRAINED
 from cbal_optuna.training.model import RANDOM
 from cbal_optuna.training.model import small_stem
+from cbal_optuna.training.options import LEARNING_RATE_RULES
+from cbal_optuna.training.options import TrainingOptions
+from cbal_optuna.training.phases import PHASES
 from cbal_optuna.training.regimes import EndToEnd
 from cbal_optuna.training.regimes import HeadOnly
 from cbal_optuna.training.regimes import Regime
@@ -31,6 +34,8 @@ __all__ = [
     "Augmentation",
     "BATCH_NORM_MODES",
     "BackboneOptions",
+    "Checkpoint",
+    "Checkpoints",
     "DivergedError",
     "EmbeddingModel",
     "EndToEnd",
@@ -38,6 +43,7 @@ __all__ = [
     "LEARNING_RATE_RULES",
     "MLP",
     "MicroBatches",
+    "PHASES",
     "PRETRAINED",
     "RANDOM",
     "Regime",

@@ -7,7 +7,6 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import affine_grid
 from torch.nn.functional import grid_sample
 
 
@@ -48,8 +47,7 @@ class Augmentation:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images of shape (n, 3, size, size) in, others of that shape out."""
-        theta = self._transforms(len(images), images.device)
-        grid = affine_grid(theta, list(images.shape), align_corners=False)
+        grid = _grid(self._transforms(len(images), images.device), images.shape[-1])
         return grid_sample(images, grid, padding_mode="border", align_corners=False)
 
     def _transforms(self, n: int, device: torch.device) -> Tensor:
@@ -73,3 +71,14 @@ class Augmentation:
             torch.stack([mirror * width * sin, height * cos, y], dim=1),
         )
         return torch.stack(rows, dim=1)
+
+
+def _grid(transforms: Tensor, size: int) -> Tensor:
+    """Input positions (n, size, size, 2) of the pixels of the output, as torch's ``affine_grid``
+    has them."""
+    centres = (torch.arange(size, device=transforms.device) + 0.5) * (2.0 / size) - 1.0
+    by_column = transforms[:, :, 0, None] * centres
+    by_row = transforms[:, :, 1, None] * centres + transforms[:, :, 2, None]
+    # Complex numbers x + iy are added many at once, and lie in memory as pairs (x, y) do.
+    columns, rows = torch.complex(*by_column.unbind(1)), torch.complex(*by_row.unbind(1))
+    return torch.view_as_real(columns[:, None, :] + rows[:, :, None])

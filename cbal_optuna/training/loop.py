@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 import math
 import sys
-import time
 from typing import TypeVar
 
 import numpy as np
@@ -18,86 +18,28 @@ from torch import Tensor
 
 from cbal_optuna.losses import SplitLoss
 from cbal_optuna.losses import SplitTerms
+from cbal_optuna.training.checkpoint import Checkpoint
+from cbal_optuna.training.device_rows import on_device
 from cbal_optuna.training.gradient_caching import cached_forward
-from cbal_optuna.training.gradient_caching import check_batch_norm
-from cbal_optuna.training.micro_batches import AUTO
 from cbal_optuna.training.micro_batches import MicroBatches
+from cbal_optuna.training.options import LEARNING_RATE_RULES
+from cbal_optuna.training.options import REFERENCE_BATCH_SIZE
+from cbal_optuna.training.options import TrainingOptions
+from cbal_optuna.training.phases import Phase
+from cbal_optuna.training.phases import phase_clock
+from cbal_optuna.training.phases import PhaseClock
+from cbal_optuna.training.phases import STEP_PHASES
+from cbal_optuna.training.state import TrainingState
 
 
 if sys.platform != "win32":
     import resource
-
-LEARNING_RATE_RULES: dict[str, Callable[[float], float]] = {
-    "none": lambda ratio: 1.0,
-    "sqrt": math.sqrt,
-    "linear": lambda ratio: ratio,
-}
-REFERENCE_BATCH_SIZE = 128
 
 Evaluation = TypeVar("Evaluation")
 
 
 class DivergedError(RuntimeError):
     """The loss became infinite or NaN."""
-
-
-@dataclass(frozen=True)
-class TrainingOptions:
-    """How a model is trained.
-
-    Args:
-        samples:
-            The budget: training images seen, whatever the batch size.
-        images_per_class:
-            Images of a class that come into a batch together.
-        learning_rate_rule:
-            How the learning rate follows the batch size: ``"none"``, or by the square root
-            (``"sqrt"``) or the whole (``"linear"``) of its ratio to 128.
-        warm_up:
-            Share of the steps over which the learning rate rises; then it falls to zero by a
-            cosine.
-        n_evaluations:
-            Evaluations at equal distances, the last one at the end.
-        micro_batch:
-            Images that go through the model at once, with the gradient of the whole batch all the
-            same (:func:`cached_forward`): a number, ``"whole"`` for the whole batch, or
-            ``"auto"`` for the whole batch as long as memory holds it, then for half of it as often
-            as needed. That is for accelerators: a system that runs short of its own memory often
-            ends the process instead of refusing.
-        batch_norm:
-            ``"train"``: BatchNorm normalises by the statistics of the images that go through the
-            model at once, so that results depend on the micro-batch. ``"frozen"``: by its running
-            statistics, which stay as they are, in micro-batches and in whole ones; for pretrained
-            weights.
-
-    Raises:
-        ValueError: An argument is out of its range.
-    """
-
-    samples: int
-    images_per_class: int = 4
-    learning_rate_rule: str = "none"
-    warm_up: float = 0.1
-    n_evaluations: int = 4
-    micro_batch: int | str = AUTO
-    batch_norm: str = "train"
-
-    def __post_init__(self) -> None:
-        for name in ("samples", "images_per_class", "n_evaluations"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; it should be at least 1.")
-        if self.learning_rate_rule not in LEARNING_RATE_RULES:
-            raise ValueError(
-                f"`learning_rate_rule` is {self.learning_rate_rule!r}; it should be one of "
-                f"{', '.join(LEARNING_RATE_RULES)}."
-            )
-        if not 0 <= self.warm_up <= 1:
-            raise ValueError(f"`warm_up` is {self.warm_up}; it should be from 0 to 1.")
-        MicroBatches(self.micro_batch)
-        check_batch_norm(self.batch_norm)
-
-    def n_steps(self, batch_size: int) -> int:
-        return max(1, self.samples // batch_size)
 
 
 @dataclass(frozen=True)
@@ -111,7 +53,9 @@ class TrainingRecord:
             On the last batch, the norm of the gradient of balance x entropy with respect to the
             embeddings, divided by that of the positive term.
         seconds:
-            Wall-clock time of the steps, without evaluations.
+            Wall-clock time of the steps, without evaluations and checkpoints.
+        phases:
+            Seconds of each phase: see :class:`~cbal_optuna.training.phases.PhaseClock`.
         samples_per_second:
             Of the steps.
         peak_memory_mb:
@@ -125,6 +69,7 @@ class TrainingRecord:
     entropy: float
     gradient_ratio: float
     seconds: float
+    phases: Mapping[Phase, float]
     samples_per_second: float
     peak_memory_mb: float | None
     micro_batch: int
@@ -141,8 +86,10 @@ def train(
     batch_size: int,
     learning_rate: float,
     weight_decay: float,
-    evaluate: Callable[[int], Evaluation],
+    evaluate: Callable[[], tuple[float, Evaluation]],
+    on_evaluation: Callable[[int, float], None] = lambda number, value: None,
     micro_batches: MicroBatches | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[TrainingRecord, Evaluation]:
     """Train a model in place.
 
@@ -164,13 +111,20 @@ def train(
             Of this trial; the learning rate is that of batch size 128 if the rule is not
             ``"none"``.
         evaluate:
-            Called with 1, 2, ... at each evaluation; what it raises ends the training.
+            Gives the value of the model, and what the caller wants to know beside it.
+        on_evaluation:
+            Called with the number (1, 2, ...) and the value of each evaluation, at first those
+            before an interruption; what it raises ends the training.
         micro_batches:
             Those of earlier trainings with the same setting, which know what fits into memory; by
             default new ones.
+        checkpoint:
+            Where the training goes on from, if it was cut off, and where its state is written. The
+            same arguments are to give the same batches again; then, on a CPU, the result is that
+            of a training in one go, bit for bit.
 
     Returns:
-        What the training was like, and the last evaluation.
+        What the training was like, and what the last evaluation gave beside the value.
 
     Raises:
         DivergedError: The loss became infinite or NaN.
@@ -188,32 +142,57 @@ def train(
         torch.cuda.reset_peak_memory_stats(device)
     evaluation_steps = _evaluation_steps(n_steps, options.n_evaluations)
     targets = torch.from_numpy(labels).to(device)
-    seconds, start = 0.0, time.perf_counter()
-    total = torch.zeros((), device=device)
-    micro_batches = micro_batches or MicroBatches(options.micro_batch)
+    state = TrainingState(
+        model,
+        loss,
+        optimizer,
+        schedule,
+        micro_batches or MicroBatches(options.micro_batch),
+        phase_clock(device),
+        total=torch.zeros((), device=device),
+    )
+    if checkpoint is not None:
+        state.resume(checkpoint)
+    for number, value in enumerate(state.values, 1):
+        on_evaluation(number, value)
     model.train()
-    for step, items in enumerate(batches, 1):
-        batch, batch_labels = inputs(items), targets[torch.from_numpy(items).to(device)]
-        gradients = partial(_gradients, model, loss, batch, batch_labels, options.batch_norm)
-        embeddings, terms, value = micro_batches.run(model, batch, gradients)
+    clock = state.clock
+    clock.enter("data")
+    for items in state.steps(batches, checkpoint):
+        batch, batch_labels = inputs(items), targets[on_device(items, device)]
+        gradients = partial(
+            _gradients, model, loss, batch, batch_labels, options.batch_norm, clock
+        )
+        clock.enter("forward")
+        embeddings, terms, batch_loss = state.micro_batches.run(model, batch, gradients)
+        clock.enter("step")
         optimizer.step()
         schedule.step()
-        total += value
-        if step in evaluation_steps:
-            # The only synchronisations with the device: a NaN once there stays in the total.
-            if not math.isfinite(total.item()):
-                raise DivergedError(f"the loss was {total.item()} by step {step} of {n_steps}")
-            seconds += time.perf_counter() - start
-            evaluation = evaluate(evaluation_steps[step])
-            start = time.perf_counter()
+        state.total += batch_loss
+        state.step += 1
+        if state.step in evaluation_steps:
+            # But for checkpoints, the only synchronisations with the device: a NaN once there
+            # stays in the total.
+            if not math.isfinite(state.total.item()):
+                raise DivergedError(
+                    f"the loss was {state.total.item()} by step {state.step} of {n_steps}"
+                )
+            clock.enter("evaluation")
+            value, evaluation = evaluate()
+            state.values.append(float(value))
+            on_evaluation(len(state.values), value)
+        clock.enter("data")
+    phases = clock.seconds()
+    seconds = sum(phases[phase] for phase in STEP_PHASES)
     record = TrainingRecord(
         positive=terms.positive.item(),
         entropy=terms.entropy.item(),
         gradient_ratio=_gradient_ratio(loss, embeddings, batch_labels),
         seconds=seconds,
+        phases=phases,
         samples_per_second=n_steps * batch_size / seconds,
         peak_memory_mb=_peak_memory_mb(device),
-        micro_batch=micro_batches.size(len(batch)),
+        micro_batch=state.micro_batches.size(len(batch)),
     )
     return record, evaluation
 
@@ -224,6 +203,7 @@ def _gradients(
     batch: Tensor,
     labels: Tensor,
     batch_norm: str,
+    clock: PhaseClock,
     micro_batch: int,
 ) -> tuple[Tensor, SplitTerms, Tensor]:
     """Leaves the gradient of the loss with the parameters; gives embeddings, terms and loss."""
@@ -231,8 +211,10 @@ def _gradients(
     device = batch.device.type
     with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
         embeddings = cached_forward(model, batch, micro_batch, batch_norm=batch_norm)
+    clock.enter("loss")
     terms = loss.terms(embeddings, labels)
     value = loss.balanced(terms)
+    clock.enter("backward")
     value.backward()
     return embeddings.detach(), SplitTerms(*(t.detach() for t in terms)), value.detach()
 
@@ -253,11 +235,9 @@ def _learning_rate_factor(step: int, n_steps: int, warm_up: float) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * (step - n_warm) / max(1, n_steps - n_warm)))
 
 
-def _evaluation_steps(n_steps: int, n_evaluations: int) -> dict[int, int]:
-    """From the step after which to evaluate to the number of the evaluation; fewer than asked for
-    in a short training."""
-    steps = sorted({math.ceil(n_steps * k / n_evaluations) for k in range(1, n_evaluations + 1)})
-    return {step: k for k, step in enumerate(steps, 1)}
+def _evaluation_steps(n_steps: int, n_evaluations: int) -> set[int]:
+    """After which steps to evaluate; fewer than asked for in a short training."""
+    return {math.ceil(n_steps * k / n_evaluations) for k in range(1, n_evaluations + 1)}
 
 
 def _gradient_ratio(loss: SplitLoss, embeddings: Tensor, labels: Tensor) -> float:

@@ -63,6 +63,16 @@ class MicroBatches:
                 f"{WHOLE!r}."
             )
 
+    @property
+    def found(self) -> int | None:
+        """What has been found to fit where a whole batch did not."""
+        return self._size if self._halves else None
+
+    @found.setter
+    def found(self, size: int | None) -> None:
+        if self._halves:
+            self._size = size
+
     def size(self, batch_size: int) -> int:
         """Of the micro-batches of a batch."""
         return batch_size if self._size is None else min(self._size, batch_size)

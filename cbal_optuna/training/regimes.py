@@ -23,6 +23,7 @@ from tqdm import tqdm
 from cbal_optuna.data import cached_array
 from cbal_optuna.data import decode_into
 from cbal_optuna.data import LabelledImages
+from cbal_optuna.training.device_rows import DeviceRows
 from cbal_optuna.training.model import Backbone
 from cbal_optuna.training.model import BackboneOptions
 from cbal_optuna.training.model import EmbeddingModel
@@ -32,6 +33,8 @@ from cbal_optuna.training.model import RANDOM
 
 
 _CHUNK = 256
+# Of images that a CPU augments at once, as float32: they stay in its cache.
+_AUGMENTED_BYTES = 2**21
 
 
 class Regime(ABC):
@@ -71,6 +74,8 @@ class Regime(ABC):
 class EndToEnd(Regime):
     """Backbone and head are trained on augmented images, decoded once and kept in a cache file.
 
+    From there they come as :class:`DeviceRows` do, as uint8, and are augmented on the device.
+
     Args:
         dataset:
             The images.
@@ -105,7 +110,7 @@ class EndToEnd(Regime):
         self._augmentation = augmentation
         self._device = device
         self._backbone = _backbone(options)
-        self._images = _decoded(dataset, self._backbone, cache_directory)
+        self._images = DeviceRows(_decoded(dataset, self._backbone, cache_directory), device)
 
     def model(self, training_items: np.ndarray) -> nn.Module:
         redrawn = self._options.weights == RANDOM
@@ -114,10 +119,22 @@ class EndToEnd(Regime):
         return model.to(self._device).to(memory_format=torch.channels_last)
 
     def training_inputs(self, items: np.ndarray) -> Tensor:
-        return self._augmentation(self.inputs(items))
+        size = self._backbone.image_size
+        batch = torch.empty(
+            (len(items), 3, size, size),
+            device=self._device,
+            memory_format=torch.channels_last,
+        )
+        n = len(items)
+        if self._device.type == "cpu":
+            n = max(1, _AUGMENTED_BYTES // batch[0].nbytes)
+        for start in range(0, len(items), n):
+            part = slice(start, start + n)
+            batch[part] = self._augmentation(self.inputs(items[part]))
+        return batch
 
     def inputs(self, items: np.ndarray) -> Tensor:
-        return _as_tensor(self._images[items], self._device)
+        return _as_floats(self._images(items))
 
     def whole(self, model: nn.Module) -> EmbeddingModel:
         assert isinstance(model, EmbeddingModel)
@@ -153,8 +170,7 @@ class HeadOnly(Regime):
         self._options = options
         self._embedding_dim = embedding_dim
         self._device = device
-        features = _extracted(dataset, options, device, cache_directory)
-        self._features = torch.from_numpy(np.array(features)).to(device)
+        self._features = DeviceRows(_extracted(dataset, options, device, cache_directory), device)
 
     def model(self, training_items: np.ndarray) -> nn.Module:
         return FeatureHead(self.inputs(training_items), self._embedding_dim).to(self._device)
@@ -163,7 +179,7 @@ class HeadOnly(Regime):
         return self.inputs(items)
 
     def inputs(self, items: np.ndarray) -> Tensor:
-        return self._features[torch.from_numpy(items).to(self._device)]
+        return self._features(items)
 
     def whole(self, model: nn.Module) -> EmbeddingModel:
         assert isinstance(model, FeatureHead)
@@ -205,7 +221,8 @@ def _extracted(
             part = features[start : start + _CHUNK]
             images = np.empty((len(part), size, size, 3), np.uint8)
             decode_into(images, dataset, interpolation=interpolation, start=start)
-            part[:] = backbone(_as_tensor(images, device)).float().cpu().numpy()
+            batch = _as_floats(torch.from_numpy(images).to(device))
+            part[:] = backbone(batch).float().cpu().numpy()
 
     key = _key(
         "features",
@@ -219,11 +236,10 @@ def _extracted(
     return cached_array(directory, key, (len(dataset), backbone.width), np.float32, extract)
 
 
-def _as_tensor(images: np.ndarray, device: torch.device) -> Tensor:
+def _as_floats(images: Tensor) -> Tensor:
     """uint8 images (n, size, size, 3) as float32 (n, 3, size, size) in [0, 1], in channels-last
     memory."""
-    tensor = torch.from_numpy(np.ascontiguousarray(images)).to(device, non_blocking=True)
-    return tensor.permute(0, 3, 1, 2).float().div_(255.0)
+    return images.permute(0, 3, 1, 2).float().div_(255.0)
 
 
 def _key(kind: str, *parts: object) -> str:

@@ -3,6 +3,7 @@ different for each image."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import field
 
@@ -11,11 +12,13 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from cbal_optuna.training.augmentation import Augmentation
+from cbal_optuna.training.device_rows import on_device
 
 
 # Of red, green and blue in a grey value (ITU-R BT.601, as torchvision has them).
 _GREY = (0.2989, 0.587, 0.114)
-_BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = range(4)
+# Brightness is 0.
+_CONTRAST, _SATURATION, _HUE = 1, 2, 3
 _BLUR_SIGMA = (0.1, 2.0)
 
 
@@ -56,46 +59,65 @@ class ViewAugmentation:
     def __call__(self, images: Tensor) -> Tensor:
         """Images of shape (n, 3, size, size) in [0, 1] in, others of that shape out."""
         images = self._jittered(self.crop(images))
-        made_grey = torch.rand(len(images), 1, 1, 1, device=images.device) < self.grey
-        images = torch.where(made_grey, _grey(images), images)
-        if self.blurred:
-            chosen = torch.rand(len(images), 1, 1, 1, device=images.device) < self.blurred
-            images = torch.where(chosen, _blurred(images), images)
+        _change(images, _chosen(len(images), self.grey), _grey)
+        _change(images, _chosen(len(images), self.blurred), _blurred)
         return images
 
     def _jittered(self, images: Tensor) -> Tensor:
-        """Brightness, contrast, saturation and hue, image by image in an order of its own."""
-        n, device = len(images), images.device
-        # Drawn on the CPU, which so knows without waiting whose hue comes when.
+        """Brightness, contrast, saturation and hue, in place, image by image in an order of its
+        own."""
+        n = len(images)
         order = torch.rand(n, 4).argsort(dim=1)
-        chosen = torch.rand(n, 1) < self.jittered
+        chosen = _chosen(n, self.jittered)[:, None]
         hues = chosen & (order == _HUE)
         factors = 1.0 + 0.8 * self.colour * (2.0 * torch.rand(n, 4) - 1.0)
-        factors = torch.where(chosen & ~hues, factors, 1.0).to(device)
-        turns = (0.2 * self.colour * (2.0 * torch.rand(n) - 1.0)).to(device)
-        operations = order.to(device)
+        # A factor of 1 leaves an image as it is.
+        factors = torch.where(chosen & ~hues, factors, 1.0)
+        turns = 0.2 * self.colour * (2.0 * torch.rand(n) - 1.0)
+        on_grey = torch.where(order == _SATURATION, 1.0 - factors, 0.0)
+        on_mean = torch.where(order == _CONTRAST, 1.0 - factors, 0.0)
+        weights = on_device(torch.stack([factors, on_grey, on_mean]), images.device)
         for i in range(4):
-            images = _blended(images, operations[:, i], factors[:, i])
-            rows = hues[:, i].nonzero()[:, 0].to(device)
-            images.index_copy_(0, rows, _turned(images[rows], turns[rows]))
+            _blend(images, *weights[:, :, i])
+            _change(images, hues[:, i], _turned, turns[hues[:, i]])
         return images
 
 
-def _blended(images: Tensor, operation: Tensor, factor: Tensor) -> Tensor:
-    """Away from, or towards, black (brightness), the mean grey value (contrast) or the grey values
-    (saturation), by a factor for each image; a factor of 1 leaves it as it is."""
+def _chosen(n: int, share: float) -> Tensor:
+    """Some of n images, at random: bool, (n,), on the CPU, which so knows without waiting which
+    they are."""
+    return torch.rand(n) < share
+
+
+def _change(
+    images: Tensor, chosen: Tensor, change: Callable[..., Tensor], *arguments: Tensor
+) -> None:
+    """Change the chosen ones of the images, in place; arguments are on the CPU."""
+    if not chosen.any():
+        return
+    rows = on_device(chosen.nonzero()[:, 0], images.device)
+    some = images.index_select(0, rows)
+    changed = change(some, *(on_device(argument, images.device) for argument in arguments))
+    images.index_copy_(0, rows, changed.expand_as(some))
+
+
+def _blend(images: Tensor, factor: Tensor, on_grey: Tensor, on_mean: Tensor) -> None:
+    """Towards or away from black (brightness), the mean grey value (contrast) or the grey values
+    (saturation), in place, by weights (n,) on the image and on the latter two."""
     grey = _grey(images)
-    mean = grey.mean(dim=(1, 2, 3), keepdim=True)
-    operation, factor = operation.view(-1, 1, 1, 1), factor.view(-1, 1, 1, 1)
-    target = torch.where(operation == _CONTRAST, mean, grey)
-    target = torch.where(operation == _BRIGHTNESS, 0.0, target)
-    return torch.lerp(target.expand_as(images), images, factor).clamp(0.0, 1.0)
+    mean = grey.mean(dim=(1, 2, 3))
+    shift = grey.mul_(_per_image(on_grey)).add_(_per_image(on_mean * mean))
+    images.mul_(_per_image(factor)).add_(shift).clamp_(0.0, 1.0)
+
+
+def _per_image(numbers: Tensor) -> Tensor:
+    return numbers.view(-1, 1, 1, 1)
 
 
 def _grey(images: Tensor) -> Tensor:
     """The grey values, (n, 1, size, size)."""
-    weights = images.new_tensor(_GREY).view(3, 1, 1)
-    return (images * weights).sum(dim=1, keepdim=True)
+    red, green, blue = images.split(1, dim=1)
+    return (red * _GREY[0]).add_(green, alpha=_GREY[1]).add_(blue, alpha=_GREY[2])
 
 
 def _turned(images: Tensor, turns: Tensor) -> Tensor:
@@ -105,13 +127,16 @@ def _turned(images: Tensor, turns: Tensor) -> Tensor:
     and n = 5, 3, 1 for red, green and blue.
     """
     red, green, blue = images.unbind(dim=1)
-    value, brightest = images.max(dim=1)
+    value = images.amax(dim=1)
     chroma = value - images.amin(dim=1)
     divisor = torch.where(chroma > 0, chroma, 1.0)
-    sectors = torch.stack([green - blue, blue - red, red - green], dim=1) / divisor[:, None]
-    hue = sectors.gather(1, brightest[:, None])[:, 0] + 2.0 * brightest
-    n = images.new_tensor([5.0, 3.0, 1.0]).view(3, 1, 1)
-    k = (n + (hue + 6.0 * turns.view(-1, 1, 1))[:, None]) % 6.0
+    of_green_or_blue = torch.where(
+        green == value, 2.0 + (blue - red) / divisor, 4.0 + (red - green) / divisor
+    )
+    hue = torch.where(red == value, (green - blue) / divisor, of_green_or_blue)
+    n = torch.arange(5, 0, -2, device=images.device).view(3, 1, 1)
+    k = n + (hue + 6.0 * turns.view(-1, 1, 1))[:, None]
+    k -= 6.0 * (k / 6.0).floor()
     return value[:, None] - chroma[:, None] * torch.minimum(k, 4.0 - k).clamp(0.0, 1.0)
 
 

@@ -39,7 +39,7 @@ def dashboard_of(url: str) -> Iterator[str]:
         study_name=NAME, storage=storage, sampler=sampler, direction="maximize"
     )
     study.optimize(objective, 6)
-    DashboardUpdates()(study, study.trials[-1])
+    DashboardUpdates(study)()
     with server_of("127.0.0.1", 0, dashboard.wsgi(storage)) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()

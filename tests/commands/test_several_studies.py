@@ -14,9 +14,9 @@ import pytest
 
 from cbal_optuna.commands import export
 from cbal_optuna.storage import open_storage
-from cbal_optuna.study import OBJECTIVE
 from cbal_optuna.study import SAMPLER
 from cbal_optuna.study import SEARCH_SEED
+from cbal_optuna.warm_start import OBJECTIVE
 
 
 Run = Callable[..., tuple[int, str, str]]

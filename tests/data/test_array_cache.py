@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import errno
 import os
 from pathlib import Path
+import shutil
 import subprocess
 import sys
 import threading
@@ -135,6 +137,31 @@ def test_an_interrupted_making_leaves_nothing_behind(
     with pytest.raises(error):
         cached(tmp_path, interrupted)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_named_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int, offset: int, length: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(OSError, match=f"CBAL_CACHE.*{tmp_path}") as raised:
+        cached_array(tmp_path, "key", (3 * 10**6,), np.uint8, never)
+    assert raised.value.errno == errno.ENOSPC
+    assert "3 MB" in str(raised.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_told_where_room_cannot_be_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    cached(tmp_path / "roomy", fill)
+    usage = shutil.disk_usage(tmp_path)._replace(free=100)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(OSError, match="CBAL_CACHE"):
+        cached(tmp_path / "full", never)
 
 
 def test_what_a_killed_process_left_is_not_taken_for_the_array(tmp_path: Path) -> None:

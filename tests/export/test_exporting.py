@@ -127,7 +127,10 @@ def test_the_card_embeds_as_the_trained_model_does(
     export_model(tmp_path / "model", objective, study)
     setting = objective.space.completed(study.best_params)
     trained, _, _ = objective._trained(
-        setting, objective._items(objective.splits[0].train_and_validation), 2000, lambda *_: None
+        setting,
+        objective._items(objective.splits[0].train_and_validation),
+        2000,
+        lambda model: (0.0, None),
     )
     items = np.arange(len(objective.dataset))
     wanted = normalize(objective._prepared().embed(trained, items))

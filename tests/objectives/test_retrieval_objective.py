@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterator
+from dataclasses import replace
 import json
 import math
 from pathlib import Path
@@ -27,7 +28,11 @@ from cbal_optuna.feasibility import is_feasible
 from cbal_optuna.objectives import InfeasibleSettingError
 from cbal_optuna.objectives import RetrievalObjective
 from cbal_optuna.objectives import SearchSpace
+from cbal_optuna.objectives import Setting
+from cbal_optuna.objectives.retrieval import RetrievalOutcome
+from cbal_optuna.report.words import outcome
 from cbal_optuna.training import Augmentation
+from cbal_optuna.training import PHASES
 from cbal_optuna.training import Regime
 from cbal_optuna.training import TrainingOptions
 
@@ -46,6 +51,7 @@ ATTRIBUTES = {
     "entropy",
     "gradient_ratio",
     "seconds",
+    *(f"{phase}_seconds" for phase in PHASES),
     "samples_per_second",
     "peak_memory_mb",
     "micro_batch",
@@ -141,6 +147,34 @@ def test_the_value_is_the_mean_over_repeats_and_folds(tiny_objective: Objectives
     assert trial.value == pytest.approx(np.mean(expected))
     assert trial.user_attrs["map_at_r"] == trial.value
     assert trial.user_attrs["seed"] == 5
+
+
+@pytest.mark.parametrize("prune", [True, False])
+def test_a_trial_that_is_clearly_worse_is_spared_its_last_trainings(
+    tiny_objective: Objectives, monkeypatch: pytest.MonkeyPatch, prune: bool
+) -> None:
+    objective = tiny_objective(folds=3, prune=prune, space=SearchSpace(batch_size=16))
+    split = objective.splits[0]
+    known = objective.run(objective.space.start, split.train, split.validation, seed=0)
+    folds = {s.validation: v for s, v in zip(objective.splits, (0.5, 0.32, 0.41))}
+
+    def run(
+        setting: Setting, train: object, evaluation: tuple[int, ...], **arguments: object
+    ) -> RetrievalOutcome:
+        value = folds[evaluation] - 0.2 * abs(math.log2(setting["balance"] / 2.0))
+        value += 0.001 * math.sin(1e3 * value)
+        return replace(known, metrics=replace(known.metrics, map_at_r=value))
+
+    monkeypatch.setattr(objective, "run", run)
+    study = optuna.create_study(direction="maximize")
+    for balance in (1.5, 2.0, 4.0, 2.01):
+        study.enqueue_trial({"balance": balance, "temperature": 0.1})
+    study.optimize(objective, n_trials=4)
+    assert [len(t.user_attrs["values"]) for t in study.trials] == [3, 3, 1 if prune else 3, 3]
+    assert [t.user_attrs.get("trainings") for t in study.trials][2] == (1 if prune else None)
+    assert study.trials[2].value == pytest.approx(0.21, abs=0.003)
+    assert study.best_trial.number == 1
+    assert outcome(study.trials[2]) == ("ended early" if prune else "completed")
 
 
 @pytest.mark.parametrize("head_only", [True, False])
@@ -537,7 +571,7 @@ def test_an_interrupted_trial_fails_and_the_interrupt_goes_on(
         study.optimize(objective, n_trials=3)
     (trial,) = study.trials
     assert trial.state == TrialState.FAIL
-    assert trial.user_attrs["failure"].startswith("KeyboardInterrupt")
+    assert trial.user_attrs["interrupted"].startswith("KeyboardInterrupt")
     study.optimize(objective, n_trials=1)
     assert study.trials[1].state == TrialState.COMPLETE
 

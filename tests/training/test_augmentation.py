@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import affine_grid
 
 from cbal_optuna.training import Augmentation
+from cbal_optuna.training.augmentation import _grid
 
 
 SIZE = 32
@@ -106,6 +108,13 @@ def test_a_rotated_crop_keeps_its_shape() -> None:
     area = crop["width"] * crop["height"]
     torch.testing.assert_close(crop["determinant"].abs(), area, atol=1e-4, rtol=0)
     assert (crop["width"] / crop["height"]).max() <= 3.01
+
+
+@pytest.mark.parametrize("size", [1, 5, 32])
+def test_positions_are_those_of_torchs_affine_grid(size: int) -> None:
+    transforms = torch.randn(7, 2, 3, generator=torch.Generator().manual_seed(0))
+    expected = affine_grid(transforms, [7, 3, size, size], align_corners=False)
+    torch.testing.assert_close(_grid(transforms, size), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_each_image_of_a_batch_is_changed_in_its_own_way() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from itertools import count
 import math
 import time
 from typing import Any
@@ -45,9 +46,14 @@ class Scripted(SplitLoss):
         raise NotImplementedError
 
 
+def inputs(items: np.ndarray) -> Tensor:
+    return INPUTS[torch.from_numpy(items)]
+
+
 def trained(
     loss: SplitLoss | None = None,
     *,
+    inputs: Callable[[np.ndarray], Tensor] = inputs,
     model: nn.Module | None = None,
     batch_size: int = 16,
     learning_rate: float = 1e-3,
@@ -59,17 +65,18 @@ def trained(
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     n_steps = training.n_steps(batch_size)
+    numbers = count(1)
     return train(
         nn.Linear(5, 3) if model is None else model,
         SplitInfoNCELoss() if loss is None else loss,
         (rng.permutation(48)[:batch_size] for _ in range(n_steps)),
-        lambda items: INPUTS[torch.from_numpy(items)],
+        inputs,
         LABELS,
         options=training,
         batch_size=batch_size,
         learning_rate=learning_rate,
         weight_decay=weight_decay,
-        evaluate=evaluate,
+        evaluate=lambda: (0.0, evaluate(next(numbers))),
     )
 
 
@@ -231,26 +238,37 @@ def test_an_evaluation_can_end_the_training(learning_rates: list[float]) -> None
     assert len(learning_rates) == 4
 
 
-def test_evaluations_are_not_in_the_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_phase_has_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that only these stand-ins advance, by another power of ten in each phase."""
     now = 0.0
 
-    def clock() -> float:
-        return now
+    def taking(seconds: float, function: Callable[..., Any]) -> Callable[..., Any]:
+        def taken(*args: Any, **kwargs: Any) -> Any:
+            nonlocal now
+            now += seconds
+            return function(*args, **kwargs)
 
-    def evaluate(number: int) -> None:
-        nonlocal now
-        now += 1000.0
+        return taken
 
-    def inputs(self: nn.Module, batch: Tensor) -> Tensor:
-        nonlocal now
-        now += 1.0
-        return nn.functional.linear(batch, self.weight)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(time, "perf_counter", clock)
-    monkeypatch.setattr(nn.Linear, "forward", inputs)
-    record, _ = trained(samples=160, evaluate=evaluate)
-    assert record.seconds == 10.0
-    assert record.samples_per_second == 16.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    monkeypatch.setattr(nn.Linear, "forward", taking(1e1, nn.Linear.forward))
+    monkeypatch.setattr(SplitInfoNCELoss, "terms", taking(1e2, SplitInfoNCELoss.terms))
+    monkeypatch.setattr(Tensor, "backward", taking(1e3, Tensor.backward))
+    monkeypatch.setattr(torch.optim.AdamW, "step", taking(1e4, torch.optim.AdamW.step))
+    record, _ = trained(
+        inputs=taking(1e0, inputs), evaluate=taking(1e5, lambda number: number), n_evaluations=2
+    )
+    assert record.phases == {
+        "data": 10 * 1e0,
+        "forward": 10 * 1e1,
+        "loss": 10 * 1e2,
+        "backward": 10 * 1e3,
+        "step": 10 * 1e4,
+        "evaluation": 2 * 1e5,
+        "checkpoint": 0.0,
+    }
+    assert record.seconds == 111_110
+    assert record.samples_per_second == 160 / 111_110
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -311,7 +329,7 @@ def test_the_gradient_ratio_is_that_of_the_last_batch(loss: SplitLoss) -> None:
         batch_size=16,
         learning_rate=1e-3,
         weight_decay=0.0,
-        evaluate=lambda number: None,
+        evaluate=lambda: (0.0, None),
     )
     embeddings = model.last.detach().requires_grad_()
     labels = torch.from_numpy(LABELS[items[-1]])
@@ -397,7 +415,7 @@ def on_small_card(model: SmallCard, **options: Any) -> dict[str, Any]:
         batch_size=1024,
         learning_rate=1e-2,
         weight_decay=0.1,
-        evaluate=lambda number: None,
+        evaluate=lambda: (0.0, None),
     )
     state = {k: v.double() for k, v in model.state_dict().items()}
     return {**state, "drawn": torch.tensor(drawn), "micro_batch": torch.tensor(record.micro_batch)}

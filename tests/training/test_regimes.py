@@ -208,6 +208,26 @@ def test_end_to_end_augments_images_in_training_only(
     assert torch.equal(regime.inputs(ITEMS)[0], regime.inputs(ITEMS)[3])
 
 
+@pytest.mark.parametrize("n_at_once", [1, 3, 100])
+def test_images_augmented_a_few_at_a_time_are_those_of_the_batch(
+    colours: LabelledImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_at_once: int
+) -> None:
+    monkeypatch.setattr(regimes, "_AUGMENTED_BYTES", n_at_once * 3 * 32 * 32 * 4)
+    regime = end_to_end(colours, tmp_path)
+    sizes: list[int] = []
+
+    def seen(images: Tensor) -> Tensor:
+        sizes.append(len(images))
+        return 1.0 - images
+
+    monkeypatch.setattr(regime, "_augmentation", seen)
+    items = np.arange(10, 20)
+    batch = regime.training_inputs(items)
+    assert torch.equal(batch, 1.0 - regime.inputs(items))
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+    assert max(sizes) == min(n_at_once, 10)
+
+
 @pytest.mark.parametrize("make", REGIMES)
 def test_models_are_drawn_from_the_random_state(
     colours: LabelledImages, tmp_path: Path, make: Callable[..., Regime]

@@ -1,0 +1,36 @@
+"""Checks of arguments that all objectives have."""
+
+from __future__ import annotations
+
+import torch
+
+from cbal_optuna.objectives.search_space import SearchSpace
+
+
+def check_positive(**arguments: int | None) -> None:
+    """Raises ValueError."""
+    for name, value in arguments.items():
+        if value is not None and value < 1:
+            raise ValueError(f"`{name}` is {value}; it should be at least 1.")
+
+
+def check_space(space: SearchSpace, loss: str | None) -> SearchSpace:
+    """The space, if it is of the loss, if one is named; raises ValueError."""
+    if loss not in (None, space.loss):
+        raise ValueError(f"`space` is of the {space.loss} loss; `loss` is {loss!r}.")
+    return space
+
+
+def device_of(name: str) -> torch.device:
+    """``"auto"`` is CUDA where it can be used; raises ValueError."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+        if not torch.amp.is_autocast_available(device.type):
+            raise RuntimeError("no training on it")
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"`device` is {name!r}, which cannot be used here: {reason}") from error
+    return device

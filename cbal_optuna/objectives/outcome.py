@@ -1,0 +1,76 @@
+"""What a training has come to."""
+
+from __future__ import annotations
+
+from abc import ABC
+from abc import abstractmethod
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import asdict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cbal_optuna.training import TrainingRecord
+
+
+@dataclass(frozen=True)
+class Outcome(ABC):
+    """One training and its evaluation."""
+
+    record: TrainingRecord
+
+    @abstractmethod
+    def measures(self) -> dict[str, float]:
+        """What the evaluation says, by the names under which it is stored; the value of the
+        objective is the first."""
+
+    @property
+    def value(self) -> float:
+        return next(iter(self.measures().values()))
+
+    @property
+    def remarks(self) -> dict[str, str]:
+        """What is to be said in words, by the names under which it is stored."""
+        return {}
+
+    def attributes(self) -> dict[str, float]:
+        """All numbers, by the names under which they are stored."""
+        record = {k: v for k, v in asdict(self.record).items() if v is not None}
+        phases = {f"{phase}_seconds": v for phase, v in record.pop("phases").items()}
+        return {**self.measures(), **record, **phases}
+
+    def plain(self) -> dict[str, Any]:
+        """Plain values, of which :class:`EarlierOutcome` is made again."""
+        return {
+            "record": asdict(self.record),
+            "measures": {name: float(value) for name, value in self.measures().items()},
+            "remarks": self.remarks,
+        }
+
+
+@dataclass(frozen=True)
+class EarlierOutcome(Outcome):
+    """One training that had ended before the others were cut off, as far as it is stored."""
+
+    earlier_measures: Mapping[str, float]
+    earlier_remarks: Mapping[str, str]
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> EarlierOutcome:
+        record = TrainingRecord(**plain["record"])
+        return cls(record, plain["measures"], plain["remarks"])
+
+    def measures(self) -> dict[str, float]:
+        return dict(self.earlier_measures)
+
+    @property
+    def remarks(self) -> dict[str, str]:
+        return dict(self.earlier_remarks)
+
+
+def mean_attributes(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """The mean of each number over several trainings."""
+    attributes = [outcome.attributes() for outcome in outcomes]
+    return {name: float(np.mean([a[name] for a in attributes])) for name in attributes[0]}

@@ -1,0 +1,122 @@
+"""What a worker process does: the trials that it is given, one after the other.
+
+The parent asks the sampler, and writes the parameters of a trial before it gives it away. The
+worker trains, and stores what comes out by itself, so that a parent that is killed takes no result
+with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+import pickle
+import signal
+import sys
+from typing import NamedTuple
+import warnings
+
+import optuna
+from optuna.pruners import NopPruner
+from optuna.samplers import RandomSampler
+from optuna.storages import RDBStorage
+from optuna.trial import Trial
+from optuna.trial import TrialState
+
+from cbal_optuna.interruption import Interrupted
+from cbal_optuna.interruption import Interruption
+from cbal_optuna.objectives import Objective
+from cbal_optuna.objectives import Outcome
+from cbal_optuna.storage import open_storage
+from cbal_optuna.workers.places import Place
+
+
+Evaluation = Callable[[Objective[Outcome], Trial], float]
+
+# What a worker says when it wants a trial; all else that it says is a line for people.
+READY = None
+
+
+class Task(NamedTuple):
+    """A trial to be evaluated, its parameters being stored, and how."""
+
+    study_name: str
+    trial_id: int
+    evaluation: Evaluation
+
+
+def work(connection: Connection, objective: Path, place: Place, url: str) -> None:
+    """Evaluate trials until the other end of the connection is closed, by the parent or by its
+    death; a trial under way then ends at its next training step.
+
+    Args:
+        connection:
+            To the parent: gives :class:`Task`, takes :data:`READY` or a line.
+        objective:
+            The file of what to evaluate, pickled.
+        place:
+            Where to train.
+        url:
+            Of the storage.
+    """
+    interruption = Interruption()
+    interruption.defer()
+
+    def check() -> None:
+        interruption.check()
+        if connection.poll():
+            # During a trial there is nothing to hear but the end.
+            raise Interrupted(signal.SIGTERM)
+
+    def say(line: str) -> None:
+        with suppress(ConnectionError):
+            connection.send(line)
+
+    warnings.showwarning = lambda message, *rest, **more: say(f"warning: {message}")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        _work(connection, pickle.loads(objective.read_bytes()), check, place, open_storage(url))
+    except (EOFError, ConnectionError):
+        pass
+    except Interrupted as interrupted:
+        sys.exit(128 + interrupted.number)
+    except Exception as error:
+        say(f"{type(error).__name__}: {error}")
+        sys.exit(1)
+
+
+def _work(
+    connection: Connection,
+    objective: Objective[Outcome],
+    check: Callable[[], None],
+    place: Place,
+    storage: RDBStorage,
+) -> None:
+    place.take()
+    objective.move(place.device, on_step=check)
+    objective.prepare()
+    while True:
+        connection.send(READY)
+        _evaluate(connection.recv(), objective, storage)
+
+
+def _evaluate(task: Task, objective: Objective[Outcome], storage: RDBStorage) -> None:
+    """As Optuna's ``optimize`` does, but that somebody else may have given the trial up."""
+    # The parameters are there, so that the sampler has nothing to do.
+    study = optuna.load_study(
+        study_name=task.study_name, storage=storage, sampler=RandomSampler(), pruner=NopPruner()
+    )
+    trial = Trial(study, task.trial_id)
+    try:
+        value = task.evaluation(objective, trial)
+    except optuna.TrialPruned:
+        study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+    except Exception as error:
+        trial.set_user_attr("failure", f"{type(error).__name__}: {error}")
+        study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+    except KeyboardInterrupt:
+        study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+        raise
+    else:
+        study.tell(trial, value, skip_if_finished=True)
