@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
     if find_spec("optuna_dashboard") is None:
         raise ValueError(
             "The command needs optuna-dashboard, which is not installed: pip install "
-            '"cbal_optuna[dashboard]".'
+            '".[dashboard]".'
         )
     from optuna_dashboard import wsgi
 

@@ -51,7 +51,9 @@ def run(options: argparse.Namespace) -> None:
     for kind in (*options.figures, *options.trials):
         package = _NEEDS.get(kind)
         if package is not None and find_spec(package) is None:
-            raise ValueError(f"{kind!r} needs {package}, which is not installed.")
+            raise ValueError(
+                f'{kind!r} needs {package}, which is not installed: pip install ".[export]".'
+            )
     _, studies = stored_studies(options)
     made_folder(options.output)
     for study in studies:

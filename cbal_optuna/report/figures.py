@@ -39,7 +39,7 @@ _DOT = {"color": "#3f86cf", "size": 9, "opacity": 0.8}
 _STAR = {"color": _ACCENT, "size": 15, "symbol": "star"}
 _OUTLINE = {"color": _GREY, "width": 1}
 # Of trials that have no usable value.
-_WITH_A_VALUE = ("completed", "collapsed")
+_WITH_A_VALUE = ("completed", "collapsed", "ended early")
 _MARKS = {
     "infeasible": {"color": "#d64550", "size": 10, "symbol": "x"},
     "pruned": {"color": "#b08a1e", "size": 10, "symbol": "triangle-down"},

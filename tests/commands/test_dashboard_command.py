@@ -62,4 +62,4 @@ def test_without_optuna_dashboard_the_extra_is_named(
     with pytest.raises(SystemExit) as exit:
         main(["dashboard", url])
     assert exit.value.code == 2
-    assert "cbal_optuna[dashboard]" in capsys.readouterr().err
+    assert 'pip install ".[dashboard]"' in capsys.readouterr().err

@@ -105,5 +105,5 @@ def test_a_package_that_is_missing_is_named(
     monkeypatch.setattr(export, "find_spec", lambda name: None)
     status, _, error = run("export", url, "-o", str(tmp_path / "out"), "--figures", "svg")
     assert (status, len(error.splitlines())) == (2, 1)
-    assert "'svg' needs kaleido, which is not installed." in error
+    assert "'svg' needs kaleido, which is not installed: " in error
     assert not (tmp_path / "out").exists()
