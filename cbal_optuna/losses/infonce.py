@@ -34,14 +34,14 @@ class SplitInfoNCELoss(TiledLoss):
     tau is the temperature; D(i) is N(i) for `denominator="negatives"`, P(i) and N(i) together for
     `"all"`.
 
-    The factor tau and log |D(i)| are ours. The factor leaves P free of the temperature, so that
-    balance and temperature can be searched apart; log |D(i)| makes values comparable over batch
+    The factor tau and `log |D(i)|` are ours. The factor leaves P free of the temperature, so that
+    balance and temperature can be searched apart; `log |D(i)|` makes values comparable over batch
     sizes and has no gradient. E lies between the mean (large tau) and the largest (small tau) of
     the s_ik, so between -1 and 1.
 
     At balance 1, and where every anchor has a positive, with the mean over anchors:
 
-    * `"all"`: L / tau = SupCon - mean log |D(i)|; for two views of b images that is
+    * `"all"`: L / tau = SupCon - mean `log |D(i)|`; for two views of b images that is
       NT-Xent - log(2b - 1).
     * `"negatives"`, two views of b images: L / tau = DCL - log(2b - 2). DCL (decoupled contrastive
       learning) is NT-Xent without the positives in the denominator, where they would cancel a part
