@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+import json
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from scipy.stats import bootstrap
 from cbal_optuna.study import SAMPLER
 from cbal_optuna.study import SEARCH_SEED
 from cbal_optuna.study import USABLE
+from cbal_optuna.warm_start import OBJECTIVE
 
 
 # Of what a search can gain over its first trial, the share that counts as having arrived.
@@ -64,7 +66,14 @@ class SamplerComparison:
         rows = [row for study in studies for row in _rows(study, maximizes)]
         if not rows:
             raise ValueError("`studies` have no usable trial yet.")
-        return cls(pd.DataFrame(rows), maximizes)
+        trials = pd.DataFrame(rows)
+        twice = trials[trials.duplicated(["sampler", "seed", "trial"])]
+        if len(twice):
+            sampler, seed = twice.iloc[0][["sampler", "seed"]]
+            raise ValueError(
+                f"`studies` are to differ in sampler or seed; two have {sampler!r} and {seed}."
+            )
+        return cls(trials, maximizes)
 
     @property
     def samplers(self) -> list[str]:
@@ -132,6 +141,30 @@ class SamplerComparison:
         total = self.trials.groupby(["sampler", "seed"])["seconds"].max()
         columns["seconds"] = total.groupby("sampler").median()
         return pd.DataFrame(columns).loc[self.samplers]
+
+
+def comparable(studies: Iterable[Study]) -> list[list[Study]]:
+    """Those that are searches of the same objective under several samplers, group by group: each
+    with another sampler or seed, and with a usable trial."""
+    groups: dict[str, dict[tuple[str, int], Study]] = {}
+    for study in studies:
+        sampler = study.user_attrs.get(SAMPLER)
+        if sampler is not None and study.get_trials(deepcopy=False, states=USABLE):
+            seed = study.user_attrs.get(SEARCH_SEED, 0)
+            groups.setdefault(objective_of(study), {}).setdefault((sampler, seed), study)
+    return [
+        list(group.values())
+        for group in groups.values()
+        if len({sampler for sampler, _ in group}) > 1
+    ]
+
+
+def objective_of(study: Study) -> str:
+    """What a study evaluates, as text; searches with other seeds evaluate the same."""
+    described = study.user_attrs.get(OBJECTIVE)
+    if not isinstance(described, dict):
+        return ""
+    return json.dumps({k: v for k, v in described.items() if k != "seed"}, sort_keys=True)
 
 
 def _rows(study: Study, maximizes: bool) -> list[dict[str, Any]]:

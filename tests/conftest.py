@@ -1,10 +1,16 @@
-"""A tiny data set, and an objective on it that trains in milliseconds."""
+"""A tiny data set, an objective on it that trains in milliseconds, and a PostgreSQL."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Iterator
+from glob import glob
 import os
+import shutil
+import subprocess
+import tempfile
 from typing import Any
+import uuid
 
 
 # Networks this small are slower on several threads, and much slower where others want the cores
@@ -15,6 +21,8 @@ import numpy as np
 from optuna.distributions import CategoricalDistribution
 from PIL import Image
 import pytest
+from sqlalchemy import create_engine
+from sqlalchemy import make_url
 
 from cbal_optuna.data import LabelledImages
 from cbal_optuna.objectives import RetrievalObjective
@@ -71,3 +79,55 @@ def tiny_objective(
         return RetrievalObjective(colours, **{**own, **arguments})
 
     return make
+
+
+def program(name: str) -> str | None:
+    # Debian keeps them off the path.
+    folders = [os.environ["PATH"], *sorted(glob("/usr/lib/postgresql/*/bin"), reverse=True)]
+    return shutil.which(name, path=os.pathsep.join(folders))
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """The URL of a database: of the environment variable ``CBAL_TEST_POSTGRESQL`` (an SQLAlchemy
+    URL), or else of a server that is started where its programs are installed."""
+    pytest.importorskip("psycopg2")
+    if "CBAL_TEST_POSTGRESQL" in os.environ:
+        yield os.environ["CBAL_TEST_POSTGRESQL"]
+        return
+    initdb, pg_ctl = program("initdb"), program("pg_ctl")
+    if initdb is None or pg_ctl is None:
+        pytest.skip("there is no PostgreSQL: install it, or set CBAL_TEST_POSTGRESQL")
+    # The server refuses to run as root, and nobody else may enter pytest's folders. It listens on
+    # a socket in its own, so that no port has to be free.
+    user = "nobody" if os.getuid() == 0 else None
+    with tempfile.TemporaryDirectory(prefix="cbal-") as folder:
+
+        def run(program: str, *arguments: str) -> None:
+            command = [program, f"--pgdata={folder}/data", *arguments]
+            subprocess.run(command, check=True, cwd=folder, user=user, stdout=subprocess.DEVNULL)
+
+        if user is not None:
+            shutil.chown(folder, user)
+        run(initdb, "--auth=trust", "--username=cbal", "--encoding=UTF8", "--no-sync")
+        settings = f"-F -c listen_addresses= -c unix_socket_directories={folder}"
+        run(pg_ctl, "start", "--wait", f"--log={folder}/log", f"--options={settings}")
+        try:
+            yield f"postgresql+psycopg2://cbal@/postgres?host={folder}"
+        finally:
+            run(pg_ctl, "stop", "--mode=immediate")
+
+
+@pytest.fixture
+def postgresql_schema(postgresql: str) -> Iterator[str]:
+    """The URL of an empty schema, dropped at the end."""
+    name, engine = f"cbal_{uuid.uuid4().hex}", create_engine(postgresql)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"CREATE SCHEMA {name}")
+    try:
+        own = make_url(postgresql).update_query_dict({"options": f"-csearch_path={name}"})
+        yield own.render_as_string(hide_password=False)
+    finally:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"DROP SCHEMA {name} CASCADE")
+        engine.dispose()

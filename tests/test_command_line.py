@@ -91,6 +91,10 @@ def test_a_study_ends_with_a_table_a_report_and_the_next_command(
     assert "test classes" in (tmp_path / "tiny.html").read_text().lower()
     names = optuna.get_all_study_names("sqlite:///tiny.db")
     assert sorted(names) == ["tiny", "tiny.test", "tiny.validation"]
+    study = optuna.load_study(study_name="tiny", storage="sqlite:///tiny.db")
+    assert study.metric_names == ["MAP@R"]
+    note = study._storage.get_study_system_attrs(study._study_id)["dashboard:note_str:0"]
+    assert "8 trials: 8 completed." in note and "Test classes, 5 fresh seeds" in note
 
 
 def test_a_study_that_finds_nothing_better_says_so(run: Callable[..., Result]) -> None:

@@ -2,9 +2,6 @@
 
 This file is also the program that they run: ``test_sampler_processes.py work URL LINE_SEARCH
 N_TRIALS [EVENT ...]``, or, for the server before a storage, ``serve BACKEND PORT``.
-
-PostgreSQL is the database of the environment variable ``CBAL_TEST_POSTGRESQL`` (an SQLAlchemy
-URL), or else a server that the tests start where its programs are installed.
 """
 
 from __future__ import annotations
@@ -14,18 +11,14 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextlib import ExitStack
-from glob import glob
 import os
 from pathlib import Path
-import shutil
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
-import tempfile
 from typing import Any
-import uuid
 
 import optuna
 from optuna.storages import BaseStorage
@@ -41,8 +34,6 @@ from optuna.trial import FrozenTrial
 from optuna.trial import Trial
 from optuna.trial import TrialState
 import pytest
-from sqlalchemy import create_engine
-from sqlalchemy import make_url
 
 from cbal_optuna import CoordinateDescentSampler
 from cbal_optuna.feasibility import record_feasibility
@@ -165,57 +156,6 @@ def ends_of(*processes: subprocess.Popen[bytes]) -> list[int]:
 # Where they do it
 
 
-def program(name: str) -> str | None:
-    # Debian keeps them off the path.
-    folders = [os.environ["PATH"], *sorted(glob("/usr/lib/postgresql/*/bin"), reverse=True)]
-    return shutil.which(name, path=os.pathsep.join(folders))
-
-
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[str]:
-    """The URL of a database."""
-    pytest.importorskip("psycopg2")
-    if "CBAL_TEST_POSTGRESQL" in os.environ:
-        yield os.environ["CBAL_TEST_POSTGRESQL"]
-        return
-    initdb, pg_ctl = program("initdb"), program("pg_ctl")
-    if initdb is None or pg_ctl is None:
-        pytest.skip("there is no PostgreSQL: install it, or set CBAL_TEST_POSTGRESQL")
-    # The server refuses to run as root, and nobody else may enter pytest's folders. It listens on
-    # a socket in its own, so that no port has to be free.
-    user = "nobody" if os.getuid() == 0 else None
-    with tempfile.TemporaryDirectory(prefix="cbal-") as folder:
-
-        def run(program: str, *arguments: str) -> None:
-            command = [program, f"--pgdata={folder}/data", *arguments]
-            subprocess.run(command, check=True, cwd=folder, user=user, stdout=subprocess.DEVNULL)
-
-        if user is not None:
-            shutil.chown(folder, user)
-        run(initdb, "--auth=trust", "--username=cbal", "--encoding=UTF8", "--no-sync")
-        settings = f"-F -c listen_addresses= -c unix_socket_directories={folder}"
-        run(pg_ctl, "start", "--wait", f"--log={folder}/log", f"--options={settings}")
-        try:
-            yield f"postgresql+psycopg2://cbal@/postgres?host={folder}"
-        finally:
-            run(pg_ctl, "stop", "--mode=immediate")
-
-
-@contextmanager
-def schema_of(database: str) -> Iterator[str]:
-    """The URL of an empty schema, dropped at the end."""
-    name, engine = f"cbal_{uuid.uuid4().hex}", create_engine(database)
-    with engine.begin() as connection:
-        connection.exec_driver_sql(f"CREATE SCHEMA {name}")
-    try:
-        own = make_url(database).update_query_dict({"options": f"-csearch_path={name}"})
-        yield own.render_as_string(hide_password=False)
-    finally:
-        with engine.begin() as connection:
-            connection.exec_driver_sql(f"DROP SCHEMA {name} CASCADE")
-        engine.dispose()
-
-
 @contextmanager
 def proxy_of(backend: str) -> Iterator[str]:
     """The URL of a gRPC server before a storage."""
@@ -238,7 +178,7 @@ def new_study(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callab
     def make(kind: str) -> str:
         url = f"{tmp_path}/study.log" if kind == "journal" else f"sqlite:///{tmp_path}/study.db"
         if kind == "postgresql":
-            url = stack.enter_context(schema_of(request.getfixturevalue("postgresql")))
+            url = request.getfixturevalue("postgresql_schema")
         if kind == "grpc":
             url = stack.enter_context(proxy_of(url))
         optuna.create_study(study_name=STUDY, storage=open_storage(url))

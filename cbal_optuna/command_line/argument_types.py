@@ -31,6 +31,10 @@ def seed(text: str) -> int:
     return _number(int, text, 0, "a whole number from 0 to 2147483647", 2**31 - 1)
 
 
+def port(text: str) -> int:
+    return _number(int, text, 0, "a whole number from 0 to 65535", 65535)
+
+
 def study_name(text: str) -> str:
     """A name that can also be that of a file."""
     if not text.strip(" .") or not text.isprintable() or "/" in text or len(text) > 200:

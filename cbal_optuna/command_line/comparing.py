@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from cbal_optuna.command_line.argument_types import positive
 from cbal_optuna.command_line.options import parser_of
+from cbal_optuna.command_line.output import made_folder
 from cbal_optuna.command_line.parser import Parser
 from cbal_optuna.command_line.running import fill_in_defaults
 from cbal_optuna.command_line.scripts import StudyScript
@@ -88,7 +89,7 @@ def main_of_comparison(studies: Path, arguments: Sequence[str] | None = None) ->
     interruption.defer()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        output = _folder(options.output or Path(f"compare-{options.study}"))
+        output = made_folder(options.output or Path(f"compare-{options.study}"))
         check_storage(study_options.storage)
         with tempfile.TemporaryDirectory() as scratch:
             searches = _searches(options, study_options, script_file, rest, Path(scratch))
@@ -158,16 +159,6 @@ def _script(path: Path) -> StudyScript:
     spec.loader.exec_module(module)
     script: StudyScript = module.SCRIPT
     return script
-
-
-def _folder(path: Path) -> Path:
-    try:
-        path.mkdir(exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"`--output` is {str(path)!r}, which cannot be made: {error}") from error
-    if not os.access(path, os.W_OK):
-        raise ValueError(f"`--output` is {str(path)!r}; it should be a folder to write to.")
-    return path
 
 
 def _searches(

@@ -16,6 +16,7 @@ import warnings
 
 import optuna
 from optuna.distributions import CategoricalDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.exceptions import OptunaError
 from optuna.storages import RDBStorage
 
@@ -23,6 +24,8 @@ from cbal_optuna.command_line.options import FINAL_SEEDS
 from cbal_optuna.command_line.options import parser_of
 from cbal_optuna.command_line.scripts import StudyScript
 from cbal_optuna.convergence import StopWhenConverged
+from cbal_optuna.dashboard import DashboardUpdates
+from cbal_optuna.dashboard import update_dashboard
 from cbal_optuna.data import default_cache_directory
 from cbal_optuna.export import check_folder
 from cbal_optuna.export import export_model
@@ -34,6 +37,7 @@ from cbal_optuna.objectives import Outcome
 from cbal_optuna.objectives import Setting
 from cbal_optuna.objectives import TEST
 from cbal_optuna.objectives import VALIDATION
+from cbal_optuna.report import METRIC_NAMES
 from cbal_optuna.report import result_text
 from cbal_optuna.report import write_report
 from cbal_optuna.retraining import compare_settings
@@ -239,9 +243,15 @@ def _run(
         options.seed,
         start_from=options.start_from,
     )
+    _name_value(study, objective)
     print(f"{study.study_name}: {options.n_trials} trials, stored in {masked(options.storage)}")
     comparisons: list[SettingComparison] = []
-    between, convergence = interruption.check, StopWhenConverged()
+    updates, convergence = DashboardUpdates(study), StopWhenConverged()
+
+    def between() -> None:
+        interruption.check()
+        updates()
+
     begin = run_trials if workers is None else partial(run_trials_with, workers)
     run = partial(begin, study, objective, between=between)
     try:
@@ -257,6 +267,7 @@ def _run(
     finally:
         print(f"\n{result_text(study, comparisons)}\n")
         write_report(options.report, study, comparisons)
+        update_dashboard(study, comparisons)
         print(_next_commands(options))
     best = _best_params(study)
     if best and options.export is not None:
@@ -265,6 +276,16 @@ def _run(
         export_model(options.export, objective, study, known)
         print(f"Model: {options.export}")
     return 0 if best else 1
+
+
+def _name_value(study: optuna.Study, objective: Objective[Outcome]) -> None:
+    """For the dashboard and the figures."""
+    measure = objective.measures(VALIDATION)[0]
+    names = [METRIC_NAMES.get(measure, measure)]
+    if study.metric_names != names:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names(names)
 
 
 def _best_params(study: optuna.Study) -> Setting:

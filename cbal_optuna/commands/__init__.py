@@ -9,6 +9,9 @@ import optuna
 from optuna.exceptions import OptunaError
 
 from cbal_optuna.command_line.parser import Parser
+from cbal_optuna.commands import compare
+from cbal_optuna.commands import dashboard
+from cbal_optuna.commands import export
 from cbal_optuna.commands import report
 from cbal_optuna.commands import summary
 from cbal_optuna.version import __version__
@@ -16,7 +19,7 @@ from cbal_optuna.version import __version__
 
 __all__ = ["main"]
 
-_COMMANDS = (summary, report)
+_COMMANDS = (summary, report, compare, export, dashboard)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -1,4 +1,4 @@
-"""``report``: studies as HTML pages."""
+"""``report``: studies as an HTML page."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from cbal_optuna.commands.stored import Commands
 from cbal_optuna.commands.stored import comparisons_of
 from cbal_optuna.commands.stored import stored_studies
 from cbal_optuna.report import write_report
+from cbal_optuna.report import write_reports
 
 
 def add(commands: Commands[Parser]) -> None:
@@ -33,6 +34,9 @@ def add(commands: Commands[Parser]) -> None:
 
 def run(options: argparse.Namespace) -> None:
     storage, studies = stored_studies(options)
-    for study in studies:
-        write_report(options.output, study, comparisons_of(storage, study))
+    reported = [(study, comparisons_of(storage, study)) for study in studies]
+    if len(reported) == 1:
+        write_report(options.output, *reported[0])
+    else:
+        write_reports(options.output, f"{len(reported)} studies", reported)
     print(options.output)

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 from datetime import datetime
 from datetime import timezone
-import re
-from typing import Any
 
 from optuna.study import Study
 
@@ -18,7 +16,10 @@ from cbal_optuna.objectives import Objective
 from cbal_optuna.objectives import Outcome
 from cbal_optuna.objectives import TEST
 from cbal_optuna.objectives import versions
+from cbal_optuna.report import code
+from cbal_optuna.report import escaped
 from cbal_optuna.report import label
+from cbal_optuna.report import markdown_table
 from cbal_optuna.report import METRIC_NAMES
 from cbal_optuna.retraining import SettingComparison
 from cbal_optuna.summary import summarize
@@ -72,7 +73,7 @@ def model_card(
         "## Use",
         *_use(folder, form),
         "## Training",
-        _table(["", ""], _training(objective, study, seed)),
+        markdown_table(["", ""], *_training(objective, study, seed)),
         "## Results",
         *_results(study, seed, comparisons),
         "## Licence",
@@ -80,13 +81,6 @@ def model_card(
         "the training started from, have a say.",
     ]
     return "\n\n".join(sections) + "\n"
-
-
-def escaped(value: object) -> str:
-    """Text for the middle of a line or the cell of a table, which Markdown takes as it is."""
-    line = " ".join(str(value).split())
-    printable = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
-    return re.sub(r"([\\`*_\[\]<>|~&#$!])", r"\\\1", printable)
 
 
 def _front_matter() -> str:
@@ -108,14 +102,14 @@ def _summary(form: TimmForm, objective: Objective[Outcome]) -> str:
 
 def _use(folder: str, form: TimmForm) -> Iterator[str]:
     yield f"With timm {_TIMM} or later:"
-    yield _code(embedding_snippet(folder, form))
+    yield code(embedding_snippet(folder, form))
     if form.projects:
         yield (
             "These are features, from before the projection head of the training: as a rule they "
             "serve better than the embeddings that the loss saw. After these lines `embed` makes "
             "embeddings:"
         )
-        yield _code(projection_snippet(form))
+        yield code(projection_snippet(form))
     yield (
         f"An image is cut to its central square, that is resized to {form.image_size} x "
         f"{form.image_size} pixels and normalised by the mean and standard deviation of the "
@@ -177,7 +171,8 @@ def _results(study: Study, seed: int, comparisons: Sequence[SettingComparison]) 
             f"On the {comparison.evaluated_on}, {trained}: mean and 95 % interval by Student's t "
             f"distribution over trainings with the seeds {label(comparison.seeds)}."
         )
-        yield _table(*_measured(comparison, seed))
+        header, rows = _measured(comparison, seed)
+        yield markdown_table(header, *rows)
 
 
 def _measured(
@@ -196,12 +191,3 @@ def _measured(
         for metric in comparison.best
     )
     return header, rows
-
-
-def _table(header: Sequence[str], rows: Iterator[tuple[Any, ...]]) -> str:
-    lines = [header, ["---"] * len(header), *(map(escaped, row) for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _code(text: str) -> str:
-    return f"```python\n{text}```"

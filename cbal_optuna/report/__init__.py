@@ -8,21 +8,35 @@ from cbal_optuna.report.comparison import write_comparison
 from cbal_optuna.report.figures import history
 from cbal_optuna.report.figures import search_path
 from cbal_optuna.report.figures import slices
+from cbal_optuna.report.gallery import FIGURES
 from cbal_optuna.report.html import write_report
+from cbal_optuna.report.markdown import code
+from cbal_optuna.report.markdown import escaped
+from cbal_optuna.report.markdown import markdown_table
+from cbal_optuna.report.markdown import result_markdown
+from cbal_optuna.report.several import write_reports
 from cbal_optuna.report.text import result_text
+from cbal_optuna.report.timeline import timeline
 from cbal_optuna.report.words import label
 from cbal_optuna.report.words import METRIC_NAMES
 
 
 __all__ = [
+    "FIGURES",
     "METRIC_NAMES",
     "best_so_far",
+    "code",
     "comparison_text",
+    "escaped",
     "history",
     "label",
+    "markdown_table",
+    "result_markdown",
     "result_text",
     "search_path",
     "slices",
+    "timeline",
     "write_comparison",
     "write_report",
+    "write_reports",
 ]

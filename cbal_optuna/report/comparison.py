@@ -103,15 +103,19 @@ def write_comparison(folder: Path, comparison: SamplerComparison, title: str) ->
 
 def comparison_page(comparison: SamplerComparison, title: str) -> str:
     """An HTML page that needs nothing else."""
+    return page(title, comparison_body(comparison, "best-so-far", with_library=True))
+
+
+def comparison_body(comparison: SamplerComparison, name: str, *, with_library: bool) -> str:
+    """What a page says of a comparison; the name is the figure's identifier."""
     shown = shown_table(comparison)
     rows: list[list[Any]] = [[name, *row] for name, row in zip(shown.index, shown.to_numpy())]
-    body = (
+    return (
         f'<p class="headline">{escape(_headline(comparison))}</p>\n'
-        f"{figure_html(best_so_far(comparison), 'best-so-far', with_library=True)}"
+        f"{figure_html(best_so_far(comparison), name, with_library=with_library)}"
         "<p>Median over seeds, and the quartiles as a band.</p>\n"
         f"{table(['', *shown.columns], rows)}<p>{escape(explanation(comparison))}</p>\n"
     )
-    return page(title, body)
 
 
 def shown_table(comparison: SamplerComparison) -> pd.DataFrame:

@@ -39,7 +39,7 @@ _DOT = {"color": "#3f86cf", "size": 9, "opacity": 0.8}
 _STAR = {"color": _ACCENT, "size": 15, "symbol": "star"}
 _OUTLINE = {"color": _GREY, "width": 1}
 # Of trials that have no usable value.
-_WITH_A_VALUE = ("completed", "collapsed")
+_WITH_A_VALUE = ("completed", "collapsed", "ended early")
 _MARKS = {
     "infeasible": {"color": "#d64550", "size": 10, "symbol": "x"},
     "pruned": {"color": "#b08a1e", "size": 10, "symbol": "triangle-down"},
@@ -202,7 +202,7 @@ def _points(
         "x": list(x),
         "y": list(y),
         "mode": "markers",
-        "hovertext": [_hover(t) for t in trials],
+        "hovertext": [hover(t) for t in trials],
         "hoverinfo": "text",
     }
 
@@ -288,7 +288,8 @@ def _value_name(study: Study) -> str:
     return "value" if study.metric_names is None else text_label(study.metric_names[0])
 
 
-def _hover(trial: FrozenTrial) -> str:
+def hover(trial: FrozenTrial) -> str:
+    """What a trial is and has given, in lines."""
     known = outcome(trial)
     if known in _WITH_A_VALUE:
         note = "" if known == "completed" else f", {known}"

@@ -16,13 +16,14 @@ import uuid
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from cbal_optuna.objectives import INTERRUPTED
-from cbal_optuna.report.figures import history
-from cbal_optuna.report.figures import search_path
-from cbal_optuna.report.figures import slices
+from cbal_optuna.report.gallery import FIGURES
 from cbal_optuna.report.page import figure_html
 from cbal_optuna.report.page import page
 from cbal_optuna.report.page import table
+from cbal_optuna.report.rows import failure_rows
+from cbal_optuna.report.rows import reason
+from cbal_optuna.report.rows import REASONS
+from cbal_optuna.report.snippet import loss_snippet
 from cbal_optuna.report.timing import PHASE_ATTRIBUTES
 from cbal_optuna.report.timing import where_the_time_goes
 from cbal_optuna.report.words import described
@@ -53,23 +54,6 @@ _NOT_IN_TABLE = {
     *PHASE_ATTRIBUTES,
     "seed",
 }
-_REASONS = ("infeasible", "failure", INTERRUPTED, "collapsed")
-
-_FIGURES = (
-    ("History", history, "Trials without a usable value stand at the lower edge."),
-    (
-        "Search path",
-        search_path,
-        "The trials in their order. The colour is the value, brighter is better, and the worst "
-        "tenth share one colour; the size is the batch size, if that is searched.",
-    ),
-    (
-        "Each hyper-parameter",
-        slices,
-        "The other hyper-parameters differ between the points: only the best value at a place "
-        "tells what this hyper-parameter can do there.",
-    ),
-)
 
 
 def write_report(
@@ -93,7 +77,12 @@ def write_report(
         ValueError: The study has several objectives.
         OSError: The file cannot be written.
     """
-    text = _report(study, comparisons)
+    body = study_body(study, comparisons, prefix="", with_library=True)
+    write_page(path, page(study.study_name, body))
+
+
+def write_page(path: str | os.PathLike[str], text: str) -> None:
+    """Write a file, or replace it at once."""
     path = Path(path)
     part = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
@@ -104,8 +93,20 @@ def write_report(
         part.unlink(missing_ok=True)
 
 
-def _report(study: Study, comparisons: Sequence[SettingComparison]) -> str:
-    figures = _figures(study)
+def study_body(
+    study: Study, comparisons: Sequence[SettingComparison], *, prefix: str, with_library: bool
+) -> str:
+    """All that a page says of a study.
+
+    Args:
+        study, comparisons:
+            As for :func:`write_report`.
+        prefix:
+            Of the figures' identifiers, which have to differ on a page.
+        with_library:
+            Whether plotly's library comes with the first figure.
+    """
+    figures = _figures(study, prefix, with_library)
     # What the test says comes before what the validation says.
     comparisons = sorted(comparisons, key=lambda c: c.part != "test")
     trials = study.get_trials(deepcopy=False)
@@ -115,14 +116,15 @@ def _report(study: Study, comparisons: Sequence[SettingComparison]) -> str:
         summary = None
     body = [
         _result(study, trials, summary, comparisons),
-        *([] if summary is None else [_setting(summary), _near_optimal(summary)]),
+        *([] if summary is None else [_setting(study, summary), _near_optimal(summary)]),
         *map(_comparison, comparisons),
         figures,
         where_the_time_goes(trials),
+        _failures(trials),
         _trials(trials),
         _attributes(study),
     ]
-    return page(study.study_name, "".join(body))
+    return "".join(body)
 
 
 def _result(
@@ -145,7 +147,7 @@ def _result(
     )
 
 
-def _setting(summary: Summary) -> str:
+def _setting(study: Study, summary: Summary) -> str:
     recommended, usual = summary.recommended, summary.usual
     header = [
         "",
@@ -162,8 +164,10 @@ def _setting(summary: Summary) -> str:
         expected = (summary.usual_expected, summary.expected)
         title = "expected" if summary.tentative else "expected (95 % interval)"
         rows.append([title, *(expectation(e, summary) for e in expected), ""])
-    settings = escape(repr(recommended.params))
-    return f"<h2>Recommended setting</h2>\n{table(header, rows)}<pre>{settings}</pre>\n"
+    snippet = loss_snippet(study, recommended)
+    copies = [repr(recommended.params), *([snippet.rstrip()] if snippet else [])]
+    blocks = "".join(f"<pre>{escape(text)}</pre>\n" for text in copies)
+    return f"<h2>Recommended setting</h2>\n{table(header, rows)}{blocks}"
 
 
 def _near_optimal(summary: Summary) -> str:
@@ -206,13 +210,19 @@ def _interval(interval: Interval) -> str:
     return str(interval).replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def _figures(study: Study) -> str:
+def _figures(study: Study, prefix: str, with_library: bool) -> str:
     parts = []
-    for i, (title, figure_of, caption) in enumerate(_FIGURES):
-        figure = figure_of(study)
-        html = figure_html(figure, f"figure-{i}", with_library=i == 0)
-        parts.append(f"<h2>{title}</h2>\n<p>{caption}</p>\n{html}")
+    for i, kind in enumerate(FIGURES):
+        html = figure_html(
+            kind.draw(study), f"{prefix}{kind.name}", with_library=with_library and i == 0
+        )
+        parts.append(f"<h2>{kind.title}</h2>\n<p>{kind.caption}</p>\n{html}")
     return "".join(parts)
+
+
+def _failures(trials: Sequence[FrozenTrial]) -> str:
+    header, *rows = failure_rows(trials)
+    return f"<h2>Failures</h2>\n{table(header, rows)}" if rows else ""
 
 
 def _trials(trials: Sequence[FrozenTrial]) -> str:
@@ -227,7 +237,7 @@ def _trials(trials: Sequence[FrozenTrial]) -> str:
             *(t.params.get(name, "") for name in params),
             *(t.user_attrs.get(name, "") for name in attributes),
             t.duration or "",
-            "; ".join(str(t.user_attrs[name]) for name in _REASONS if name in t.user_attrs),
+            reason(t),
         ]
         for t in trials
     ]
@@ -236,7 +246,7 @@ def _trials(trials: Sequence[FrozenTrial]) -> str:
 
 def _shown_attributes(trial: FrozenTrial) -> Iterator[str]:
     for name, value in trial.user_attrs.items():
-        if name not in _NOT_IN_TABLE and name not in _REASONS:
+        if name not in _NOT_IN_TABLE and name not in REASONS:
             if isinstance(value, (bool, int, float, str)):
                 yield name
 

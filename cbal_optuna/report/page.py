@@ -32,6 +32,10 @@ h2 { margin: 2.5rem 0 0.5rem; font-size: 1.2rem; }
 p { margin: 0.5rem 0; max-width: 46rem; overflow-wrap: anywhere; }
 .soft { color: var(--soft); }
 .headline { font-size: 1.15rem; font-weight: 600; }
+nav ul { display: flex; flex-wrap: wrap; gap: 0.3rem 1.2rem; margin: 1rem 0; padding: 0;
+  list-style: none; overflow-wrap: anywhere; }
+a { color: inherit; }
+section { margin-top: 3rem; padding-top: 1rem; border-top: 1px solid var(--line); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.3rem 0.8rem 0.3rem 0; border-bottom: 1px solid var(--line); text-align: left;

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from cbal_optuna.commands import main
 from cbal_optuna.objectives import RetrievalObjective
 from cbal_optuna.retraining import compare_settings
 from cbal_optuna.storage import open_storage
@@ -30,19 +29,6 @@ def url(tiny_objective: Callable[..., RetrievalObjective], tmp_path: Path) -> st
     usual, best = study.user_attrs[USUAL], summarize(study).recommended.params
     compare_settings(objective, storage, "tiny", usual, best, part="test", n_seeds=2)
     return url
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command: exit status, stdout, stderr."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as exit:
-            main(arguments)
-        return int(exit.value.code or 0), *capsys.readouterr()
-
-    return run
 
 
 def test_a_summary_has_what_the_fresh_seeds_said(run: Run, url: str) -> None:

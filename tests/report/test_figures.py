@@ -123,6 +123,11 @@ def test_a_collapsed_trial_is_shown_with_its_value(searched: Study) -> None:
     assert "trial 6: 0.05, collapsed" in shown.hovertext[-1]
 
 
+def test_a_trial_that_ended_early_is_shown_with_its_value(searched: Study) -> None:
+    add(searched, 0.05, trainings=1)
+    assert "trial 6: 0.05, ended early" in trace(history(searched), "completed").hovertext[-1]
+
+
 @pytest.mark.parametrize("figure_of", [history, search_path])
 def test_trials_without_a_value_are_marked_by_what_became_of_them(
     figure_of: Callable[[Study], go.Figure], searched: Study

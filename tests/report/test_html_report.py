@@ -152,10 +152,10 @@ def test_plotly_is_embedded_once(path: Path) -> None:
     assert Page(path, study_of(0.2, 0.3)).source.count(PLOTLY) == 1
 
 
-def test_the_page_has_three_figures(path: Path) -> None:
+def test_the_page_has_four_figures(path: Path) -> None:
     page = Page(path, study_of(0.2, 0.3))
     plots = [s for s in page.scripts if "Plotly.newPlot(" in s and s != PLOTLY]
-    assert len(plots) == 3
+    assert len(plots) == 4
 
 
 @pytest.mark.parametrize("place", ["study name", "name", "value", "failure", "attribute", "study"])

@@ -1,0 +1,108 @@
+"""``dashboard``: optuna-dashboard, with what it shows made current."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from contextlib import suppress
+from importlib.util import find_spec
+import ipaddress
+from socketserver import ThreadingMixIn
+import sys
+from typing import Any
+from wsgiref.simple_server import make_server
+from wsgiref.simple_server import WSGIRequestHandler
+from wsgiref.simple_server import WSGIServer
+
+from cbal_optuna.command_line.argument_types import port
+from cbal_optuna.command_line.parser import Parser
+from cbal_optuna.commands.stored import add_command
+from cbal_optuna.commands.stored import Commands
+from cbal_optuna.commands.stored import comparisons_of
+from cbal_optuna.commands.stored import stored_studies
+from cbal_optuna.dashboard import update_dashboard
+from cbal_optuna.interruption import Interrupted
+from cbal_optuna.interruption import Interruption
+from cbal_optuna.storage import masked
+
+
+def add(commands: Commands[Parser]) -> None:
+    parser = add_command(
+        commands,
+        "dashboard",
+        run,
+        "Show studies in the browser, with their results as notes and their figures.",
+        "sqlite:///cub200.db --port 8080",
+    )
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="to listen on; others than this machine's own let everyone who can reach them change "
+        "and delete studies (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--port",
+        type=port,
+        default=8080,
+        metavar="N",
+        help="0 for any that is free (default: %(default)s)",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    if find_spec("optuna_dashboard") is None:
+        raise ValueError(
+            "The command needs optuna-dashboard, which is not installed: pip install "
+            '".[dashboard]".'
+        )
+    from optuna_dashboard import wsgi
+
+    storage, studies = stored_studies(options)
+    for study in studies:
+        if len(study.directions) == 1:
+            update_dashboard(study, comparisons_of(storage, study))
+    with server_of(options.host, options.port, wsgi(storage)) as server:
+        host = f"[{options.host}]" if ":" in options.host else options.host
+        print(f"{masked(options.storage)}: http://{host}:{server.server_port}/", flush=True)
+        print("Ctrl-C ends it.", flush=True)
+        if not _is_loopback(options.host):
+            print(
+                f"Who can reach {options.host} can change and delete the studies.",
+                file=sys.stderr,
+                flush=True,
+            )
+        Interruption()
+        with suppress(Interrupted):
+            server.serve_forever()
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    # A browser keeps its connections open.
+    daemon_threads = True
+
+
+class _Silent(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Requests are no news."""
+
+
+def server_of(host: str, number: int, application: Callable[..., Any]) -> WSGIServer:
+    """One that serves an application to several at a time, and says nothing of it.
+
+    Raises:
+        ValueError: The address cannot be listened on.
+    """
+    try:
+        return make_server(host, number, application, _Server, _Silent)
+    except OSError as error:
+        raise ValueError(
+            f"`--host` {host} and `--port` {number} cannot be listened on: {error.strerror}."
+        ) from error
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

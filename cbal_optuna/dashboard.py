@@ -1,0 +1,136 @@
+"""A study in optuna-dashboard: its result as the study's note, and its figures.
+
+They are written in the layout of optuna-dashboard's ``save_note`` and
+``save_plotly_graph_object``, but a text in one piece instead of pieces of 2,045 characters: what
+several workers write at the same moment cannot mix, so that the last one wins, and a figure costs
+one transaction, not ten.
+optuna-dashboard itself is needed to look at them only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import time
+
+from optuna.storages import BaseStorage
+from optuna.study import Study
+import plotly.graph_objects as go
+
+from cbal_optuna.report import FIGURES
+from cbal_optuna.report import result_markdown
+from cbal_optuna.report import timeline
+from cbal_optuna.retraining import SettingComparison
+
+
+_NOTE, _NOTE_VERSION = "dashboard:note_str:", "dashboard:note_ver"
+_FIGURE = "dashboard:plot_data:cbal-{}:"
+# Markdown shows no definition of a link. People may write before the first and after the second.
+_BEGIN = "[cbal-begin]: # (From here on the note is replaced after trials.)"
+_END = "[cbal-end]: # (Up to here.)"
+# What MySQL's TEXT holds, if every character were of four bytes.
+_LONGEST = 16_000
+_INTERVAL_SECONDS = 30.0
+# The dashboard has a timeline of its own.
+_SHOWN = [kind for kind in FIGURES if kind.draw is not timeline]
+_HEIGHT = 450
+# Of the time of the trials, the part that updates may take.
+_SHARE = 0.01
+
+
+class DashboardUpdates:
+    """Keeps the dashboard's note and figures current, to be called after each trial.
+
+    It updates them every 30 seconds at most, and seldom enough that it takes less than 1 % of the
+    time. What comes after the last trial is :func:`update_dashboard`'s.
+
+    Args:
+        study:
+            That trials are run of.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._next = 0.0
+
+    def __call__(self) -> None:
+        began = time.monotonic()
+        if began < self._next:
+            return
+        update_dashboard(self._study)
+        ended = time.monotonic()
+        self._next = ended + max(_INTERVAL_SECONDS, (ended - began) / _SHARE)
+
+
+def update_dashboard(study: Study, comparisons: Sequence[SettingComparison] = ()) -> None:
+    """Write what optuna-dashboard shows of a study: its result as a note, and the report's
+    figures.
+
+    What people have written into the note, before or after the result, stays.
+
+    Args:
+        study:
+            In any state, with a single objective.
+        comparisons:
+            The usual and the best setting trained again with fresh seeds.
+
+    Raises:
+        ValueError: The study has several objectives.
+    """
+    result = result_markdown(study, comparisons)
+    figures = {kind.name: _fitted(kind.draw(study), kind.title) for kind in _SHOWN}
+    storage, study_id = study._storage, study._study_id
+    for name, figure in figures.items():
+        _save(storage, study_id, _FIGURE.format(name), figure.to_json())
+    known = storage.get_study_system_attrs(study_id)
+    note = _text(known, _NOTE)
+    replaced = _replaced(note, result)
+    if replaced != note:
+        _save(storage, study_id, _NOTE, replaced)
+        storage.set_study_system_attr(study_id, _NOTE_VERSION, known.get(_NOTE_VERSION, 0) + 1)
+
+
+def _fitted(figure: go.Figure, title: str) -> go.Figure:
+    """As the dashboard shows figures: without a heading, and cut off at a height."""
+    return figure.update_layout(
+        title={"text": title, "x": 0, "xref": "paper", "y": 0.98, "yanchor": "top"},
+        margin={"t": 90, "l": 10, "r": 10, "b": 10},
+        height=_HEIGHT,
+    )
+
+
+def _replaced(note: str, result: str) -> str:
+    """A note with its part from the first to the second mark replaced, or put after the rest."""
+    before, begin, rest = note.partition(_BEGIN)
+    after = rest.partition(_END)[2] if begin else ""
+    if not begin and before:
+        before = f"{before.rstrip()}\n\n"
+    return f"{before}{_BEGIN}\n\n{result}\n\n{_END}{after}"
+
+
+def _text(attributes: dict[str, str], prefix: str) -> str:
+    pieces: list[str] = []
+    while (key := f"{prefix}{len(pieces)}") in attributes:
+        pieces.append(attributes[key])
+    return "".join(pieces)
+
+
+def _save(storage: BaseStorage, study_id: int, prefix: str, text: str) -> None:
+    known = storage.get_study_system_attrs(study_id)
+    pieces = _pieces(storage, text)
+    # Later pieces of a text that was longer.
+    while f"{prefix}{len(pieces)}" in known:
+        pieces.append("")
+    for i, piece in enumerate(pieces):
+        if known.get(f"{prefix}{i}") != piece:
+            storage.set_study_system_attr(study_id, f"{prefix}{i}", piece)
+
+
+def _pieces(storage: BaseStorage, text: str) -> list[str]:
+    """A single one, but for MySQL, where those of two workers may be mixed until the next
+    update."""
+    engine = getattr(
+        storage, "engine", getattr(getattr(storage, "_backend", None), "engine", None)
+    )
+    if engine is None or engine.dialect.name not in ("mysql", "mariadb"):
+        return [text]
+    return [text[i : i + _LONGEST] for i in range(0, len(text), _LONGEST)]

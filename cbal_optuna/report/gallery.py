@@ -1,0 +1,60 @@
+"""The figures of a study, in the order in which they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from optuna.study import Study
+import plotly.graph_objects as go
+
+from cbal_optuna.report.figures import history
+from cbal_optuna.report.figures import search_path
+from cbal_optuna.report.figures import slices
+from cbal_optuna.report.timeline import timeline
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A kind of figure.
+
+    Args:
+        name:
+            For files and identifiers.
+        title, caption:
+            For people.
+        draw:
+            Makes it; :obj:`ValueError` if the study has several objectives.
+    """
+
+    name: str
+    title: str
+    caption: str
+    draw: Callable[[Study], go.Figure]
+
+
+FIGURES = (
+    Figure(
+        "history", "History", "Trials without a usable value stand at the lower edge.", history
+    ),
+    Figure(
+        "search-path",
+        "Search path",
+        "The trials in their order. The colour is the value, brighter is better, and the worst "
+        "tenth share one colour; the size is the batch size, if that is searched.",
+        search_path,
+    ),
+    Figure(
+        "slices",
+        "Each hyper-parameter",
+        "The other hyper-parameters differ between the points: only the best value at a place "
+        "tells what this hyper-parameter can do there.",
+        slices,
+    ),
+    Figure(
+        "timeline",
+        "Timeline",
+        "When each trial ran, one line above the other where several ran at a time.",
+        timeline,
+    ),
+)

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from pathlib import Path
+import re
+import signal
+import socket
+import subprocess
+import sys
+from urllib.request import urlopen
+
+import optuna
+import pytest
+
+from cbal_optuna.commands import dashboard
+from cbal_optuna.commands import main
+from cbal_optuna.storage import open_storage
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    url = f"sqlite:///{tmp_path}/a.db"
+    study = optuna.create_study(study_name="a", storage=open_storage(url))
+    study.optimize(lambda trial: trial.suggest_float("balance", 0.1, 10), 2)
+    return url
+
+
+def test_it_serves_the_note_until_ctrl_c(url: str) -> None:
+    pytest.importorskip("optuna_dashboard")
+    command = [sys.executable, "-m", "cbal_optuna", "dashboard", url, "--port", "0"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        found = re.search(r"http://127\.0\.0\.1:\d+/", process.stdout.readline())
+        assert found is not None
+        process.stdout.readline()
+        with urlopen(f"{found[0]}api/studies/1?after=0") as answer:
+            assert "2 trials: 2 completed." in answer.read().decode()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (0, "")
+
+
+def test_a_port_that_is_taken_is_one_sentence(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("optuna_dashboard")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = str(taken.getsockname()[1])
+        with pytest.raises(SystemExit) as exit:
+            main(["dashboard", url, "--port", number])
+    assert exit.value.code == 2
+    error = capsys.readouterr().err
+    assert f"`--port` {number} cannot be listened on: Address already in use." in error
+    assert len(error.splitlines()) == 1
+
+
+def test_without_optuna_dashboard_the_extra_is_named(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(dashboard, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as exit:
+        main(["dashboard", url])
+    assert exit.value.code == 2
+    assert 'pip install ".[dashboard]"' in capsys.readouterr().err
