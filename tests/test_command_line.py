@@ -22,6 +22,9 @@ from torch import Tensor
 from cbal_optuna import convergence
 from cbal_optuna.command_line import main
 from cbal_optuna.command_line import StudyScript
+from cbal_optuna.command_line.options import parser_of
+from cbal_optuna.command_line.running import fill_in_defaults
+from cbal_optuna.data import Digits
 from cbal_optuna.data import LabelledImages
 from cbal_optuna.objectives import objective
 from cbal_optuna.objectives import RetrievalObjective
@@ -223,6 +226,24 @@ def test_a_wrong_start_writes_nothing(run: Callable[..., Result], tmp_path: Path
     status, _, err = run("--study-name", "new", "--start-from", "nosuch")
     assert status == 2 and "`start_from` is 'nosuch'" in err and len(err.splitlines()) == 1
     assert (tmp_path / "tiny.db").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "learning_rate", "batch_norm"),
+    [
+        (["--weights", "pretrained"], 1e-4, "frozen"),
+        (["--weights", "pretrained", "--head-only"], 1e-3, "train"),
+        (["--weights", "random"], 1e-3, "train"),
+        (["--weights", "pretrained", "--batch-norm", "train"], 1e-4, "train"),
+    ],
+)
+def test_weights_that_are_trained_on_are_changed_with_care(
+    arguments: list[str], learning_rate: float, batch_norm: str
+) -> None:
+    script = StudyScript(name="x", description="", dataset=lambda options: Digits())
+    options = parser_of(script).parse_args(arguments)
+    fill_in_defaults(options, "x")
+    assert (options.learning_rate, options.batch_norm) == (learning_rate, batch_norm)
 
 
 def test_an_infeasible_trial_does_not_stop_the_study(run: Callable[..., Result]) -> None:
