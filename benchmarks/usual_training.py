@@ -1,4 +1,4 @@
-"""The data of a training as usually written: torch's DataLoader with two workers, torchvision's
+"""The data of a training as usually written: torch's DataLoader, torchvision's
 transforms one image at a time, pytorch-metric-learning's sampler."""
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from cbal_optuna.data import LabelledImages
 
 
 WORKERS = 2
-# Batches that the workers have under way.
-READY = 2 * WORKERS
+# Batches that a worker has under way.
+READY_OF_A_WORKER = 2
 
 
 class Transformed(Dataset[Any]):
@@ -55,7 +55,7 @@ class Transformed(Dataset[Any]):
 
 
 def endless_batches(
-    samples: Dataset[Any], labels: np.ndarray, batch_size: int, images_per_class: int
+    samples: Dataset[Any], labels: np.ndarray, batch_size: int, images_per_class: int, workers: int
 ) -> Generator[Any, None, None]:
     """Batches of inputs and labels."""
     sampler = MPerClassSampler(
@@ -65,7 +65,7 @@ def endless_batches(
         samples,
         batch_size,
         sampler=sampler,
-        num_workers=WORKERS,
+        num_workers=workers,
         pin_memory=torch.cuda.is_available(),
     )
     while True:

@@ -27,9 +27,15 @@ def url(tmp_path: Path) -> str:
 def test_it_serves_the_note_until_ctrl_c(url: str) -> None:
     pytest.importorskip("optuna_dashboard")
     command = [sys.executable, "-m", "cbal_optuna", "dashboard", url, "--port", "0"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A background process may have been told to ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
         assert process.stdout is not None
         found = re.search(r"http://127\.0\.0\.1:\d+/", process.stdout.readline())
         assert found is not None
@@ -38,6 +44,9 @@ def test_it_serves_the_note_until_ctrl_c(url: str) -> None:
             assert "2 trials: 2 completed." in answer.read().decode()
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.communicate()
     assert (process.returncode, errors) == (0, "")
 
 
