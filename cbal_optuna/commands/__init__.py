@@ -24,7 +24,7 @@ _COMMANDS = (summary, report, compare, export, dashboard)
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit: with status 2 if the input is wrong."""
-    parser = Parser(prog="python -m cbal_optuna", description=__doc__)
+    parser = Parser(prog="python -m cbal_optuna", description="Look at stored studies.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in _COMMANDS:
