@@ -10,6 +10,8 @@ import optuna
 import pandas as pd
 import pytest
 
+from cbal_optuna.command_line import main_of_comparison
+
 
 STUDIES = Path(__file__).parents[1] / "studies"
 QUICK = ["--samples", "512", "--n-trials", "2", "--seeds", "1"]
@@ -35,9 +37,6 @@ def test_searches_are_run_stored_and_compared_and_not_run_again(tmp_path: Path) 
     assert again.returncode == 0
     again_trials = pd.read_csv(tmp_path / "compare-digits" / "trials.csv")
     pd.testing.assert_frame_equal(again_trials, trials)
-    other = compare(tmp_path, "digits", *QUICK, "--samples", "1024")
-    assert other.returncode == 2
-    assert other.stderr.splitlines()[-1].endswith("or the same options as before.")
 
 
 @pytest.mark.parametrize(
@@ -51,9 +50,18 @@ def test_searches_are_run_stored_and_compared_and_not_run_again(tmp_path: Path) 
         (["digits", "-o", "/proc/none"], "`--output` is '/proc/none'"),
     ],
 )
-def test_bad_input_is_one_sentence(tmp_path: Path, arguments: list[str], sentence: str) -> None:
-    done = compare(tmp_path, *arguments)
-    assert done.returncode == 2
-    assert sentence in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_bad_input_is_one_sentence(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    sentence: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as exit:
+        main_of_comparison(STUDIES, arguments)
+    assert exit.value.code == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert len(error.splitlines()) == 1
     assert not any(tmp_path.iterdir())
