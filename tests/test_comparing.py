@@ -47,6 +47,7 @@ def test_searches_are_run_stored_and_compared_and_not_run_again(tmp_path: Path) 
         (["digits", "--export", "out"], "`--export` is of a single search"),
         (["digits", "--samplers", "xyz"], "invalid choice: 'xyz'"),
         (["digits", "--n-trials", "0"], "'0' is not a whole number of at least 1"),
+        (["digits", "--seed", "2147483646", "--seeds", "2"], "go beyond 2147483647"),
         (["digits", "-o", "/proc/none"], "`--output` is '/proc/none'"),
     ],
 )

@@ -10,6 +10,8 @@ from cbal_optuna.training import AUTO
 from cbal_optuna.training import WHOLE
 
 
+LARGEST_SEED = 2**31 - 1
+
 Number = TypeVar("Number", int, float)
 
 
@@ -28,7 +30,7 @@ def micro_batch(text: str) -> int | str:
 
 
 def seed(text: str) -> int:
-    return _number(int, text, 0, "a whole number from 0 to 2147483647", 2**31 - 1)
+    return _number(int, text, 0, f"a whole number from 0 to {LARGEST_SEED}", LARGEST_SEED)
 
 
 def port(text: str) -> int:

@@ -21,6 +21,7 @@ from optuna.storages import RDBStorage
 from optuna.study import Study
 from tqdm import tqdm
 
+from cbal_optuna.command_line.argument_types import LARGEST_SEED
 from cbal_optuna.command_line.argument_types import positive
 from cbal_optuna.command_line.options import parser_of
 from cbal_optuna.command_line.output import made_folder
@@ -85,6 +86,11 @@ def main_of_comparison(studies: Path, arguments: Sequence[str] | None = None) ->
     for name in ("sampler", "report", "final", "export"):
         if getattr(study_options, name) != study_parser.get_default(name):
             parser.error(f"`--{name}` is of a single search; `--samplers` names those to compare.")
+    if study_options.seed + options.seeds > LARGEST_SEED:
+        parser.error(
+            f"`--seed` {study_options.seed} and `--seeds` {options.seeds} go beyond "
+            f"{LARGEST_SEED}; they should not."
+        )
     interruption = Interruption()
     interruption.defer()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
