@@ -148,10 +148,9 @@ def comparable(studies: Iterable[Study]) -> list[list[Study]]:
     with another sampler or seed, and with a usable trial."""
     groups: dict[str, dict[tuple[str, int], Study]] = {}
     for study in studies:
-        sampler = study.user_attrs.get(SAMPLER)
-        if sampler is not None and study.get_trials(deepcopy=False, states=USABLE):
-            seed = study.user_attrs.get(SEARCH_SEED, 0)
-            groups.setdefault(objective_of(study), {}).setdefault((sampler, seed), study)
+        search = _search(study)
+        if search is not None and study.get_trials(deepcopy=False, states=USABLE):
+            groups.setdefault(objective_of(study), {}).setdefault(search, study)
     return [
         list(group.values())
         for group in groups.values()
@@ -167,8 +166,15 @@ def objective_of(study: Study) -> str:
     return json.dumps({k: v for k, v in described.items() if k != "seed"}, sort_keys=True)
 
 
+def _search(study: Study) -> tuple[str, int] | None:
+    """Its sampler and seed, if it says what they are."""
+    sampler, seed = study.user_attrs.get(SAMPLER), study.user_attrs.get(SEARCH_SEED, 0)
+    # Studies of others may have attributes of these names.
+    return (sampler, seed) if isinstance(sampler, str) and isinstance(seed, int) else None
+
+
 def _rows(study: Study, maximizes: bool) -> list[dict[str, Any]]:
-    attributes = study.user_attrs
+    sampler, seed = _search(study) or (study.study_name, 0)
     trials = study.get_trials(deepcopy=False, states=USABLE)
     trials = [t for t in trials if t.value is not None]
     accumulate = np.maximum.accumulate if maximizes else np.minimum.accumulate
@@ -176,8 +182,8 @@ def _rows(study: Study, maximizes: bool) -> list[dict[str, Any]]:
     durations = [0.0 if t.duration is None else t.duration.total_seconds() for t in trials]
     return [
         {
-            "sampler": attributes.get(SAMPLER, study.study_name),
-            "seed": attributes.get(SEARCH_SEED, 0),
+            "sampler": sampler,
+            "seed": seed,
             "trial": i,
             "value": trial.value,
             "best": so_far,

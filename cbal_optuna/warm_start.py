@@ -85,7 +85,10 @@ def record_start(study: Study, start: WarmStart) -> None:
 def recorded_start(study: Study) -> WarmStart | None:
     """Where a study started, if another study said where."""
     start = study.user_attrs.get(_START)
-    return None if start is None else WarmStart(**start)
+    # Studies of others may have an attribute of that name.
+    if not isinstance(start, dict) or start.keys() != WarmStart.__dataclass_fields__.keys():
+        return None
+    return WarmStart(**start)
 
 
 def _continued(study: Study, start: WarmStart | None, start_from: str | None) -> WarmStart | None:

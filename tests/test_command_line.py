@@ -277,7 +277,7 @@ def test_an_infeasible_trial_does_not_stop_the_study(run: Callable[..., Result])
         (["--report", "no/such/folder/report.html"], "`--report` is 'no/such/folder/report.html'"),
         (["--report", "."], "`--report` is '.'; it should be a file"),
         (["--report", ""], "`--report` is '.'; it should be a file"),
-        (["--storage", "sqlite:///same.html", "--report", "same.html"], "the file of `--storage`"),
+        (["--storage", "sqlite:///same.html", "--report", "same.html"], "database of the studies"),
         (["--export", "no/such/folder"], "`export` folder no/such/folder cannot be made"),
         (["--export", ""], "`export` folder . is replaced as a whole"),
         (["--export", "/dev/null"], "`export` folder /dev/null is a file"),

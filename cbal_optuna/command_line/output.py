@@ -1,9 +1,11 @@
-"""Folders that a command line names."""
+"""Folders and reports that a command line names."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+from cbal_optuna.storage import sqlite_file
 
 
 def made_folder(path: Path) -> Path:
@@ -19,3 +21,31 @@ def made_folder(path: Path) -> Path:
     if not os.access(path, os.W_OK):
         raise ValueError(f"`--output` is {str(path)!r}; it should be a folder to write to.")
     return path
+
+
+def check_report(option: str, path: Path, storage: str) -> None:
+    """See that a report can be written, and over nothing but a report.
+
+    Args:
+        option:
+            That names the file.
+        path:
+            The file.
+        storage:
+            The URL of the studies, which may be a file too.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    said = f"`{option}` is {str(path)!r}"
+    report, database = path.resolve(), sqlite_file(storage)
+    if report.is_dir() or not report.parent.is_dir() or not os.access(report.parent, os.W_OK):
+        raise ValueError(
+            f"{said}; it should be a file in a folder that exists and can be written to."
+        )
+    if database is not None and database.resolve() == report:
+        raise ValueError(f"{said}, the database of the studies; it should be another file.")
+    if report.exists() and report.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(
+            f"{said}, a file that is there and no .html file; it should be another one."
+        )

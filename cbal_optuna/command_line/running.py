@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
-import os
 from pathlib import Path
 from typing import Any
 from typing import NoReturn
@@ -22,6 +21,7 @@ from optuna.storages import RDBStorage
 
 from cbal_optuna.command_line.options import FINAL_SEEDS
 from cbal_optuna.command_line.options import parser_of
+from cbal_optuna.command_line.output import check_report
 from cbal_optuna.command_line.scripts import StudyScript
 from cbal_optuna.convergence import StopWhenConverged
 from cbal_optuna.dashboard import DashboardUpdates
@@ -182,19 +182,7 @@ def _check_places(options: argparse.Namespace) -> bool:
         ValueError: Report or storage cannot.
         OSError: The export cannot.
     """
-    report = options.report.resolve()
-    if report.is_dir() or not report.parent.is_dir() or not os.access(report.parent, os.W_OK):
-        raise ValueError(
-            f"`--report` is {str(options.report)!r}; it should be a file in a folder that exists "
-            "and can be written to."
-        )
-    if report.exists() and report.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(
-            f"`--report` is {str(options.report)!r}, a file that is there and no .html file; it "
-            "should be another one."
-        )
-    if options.storage.endswith(options.report.name):
-        raise ValueError(f"`--report` {options.report} is the file of `--storage`.")
+    check_report("--report", options.report, options.storage)
     if options.checkpoint_dir.exists() and not options.checkpoint_dir.is_dir():
         raise ValueError(
             f"`--checkpoint-dir` is {str(options.checkpoint_dir)!r}, a file, not a folder."

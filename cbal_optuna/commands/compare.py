@@ -10,7 +10,7 @@ from cbal_optuna.command_line.output import made_folder
 from cbal_optuna.command_line.parser import Parser
 from cbal_optuna.commands.stored import add_command
 from cbal_optuna.commands.stored import Commands
-from cbal_optuna.commands.stored import stored_studies
+from cbal_optuna.commands.stored import single_objective_studies
 from cbal_optuna.comparison import objective_of
 from cbal_optuna.comparison import SamplerComparison
 from cbal_optuna.report import comparison_text
@@ -36,7 +36,7 @@ def add(commands: Commands[Parser]) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    _, studies = stored_studies(options)
+    _, studies = single_objective_studies(options)
     n_objectives = len(set(map(objective_of, studies)))
     if n_objectives > 1:
         raise ValueError(

@@ -95,9 +95,11 @@ def server_of(host: str, number: int, application: Callable[..., Any]) -> WSGISe
     """
     try:
         return make_server(host, number, application, _Server, _Silent)
-    except OSError as error:
+    # Of what cannot be a name at all, Python says so by the other two.
+    except (OSError, TypeError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise ValueError(
-            f"`--host` {host} and `--port` {number} cannot be listened on: {error.strerror}."
+            f"`--host` {host} and `--port` {number} cannot be listened on: {reason}."
         ) from error
 
 

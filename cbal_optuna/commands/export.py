@@ -13,7 +13,7 @@ from cbal_optuna.command_line.output import made_folder
 from cbal_optuna.command_line.parser import Parser
 from cbal_optuna.commands.stored import add_command
 from cbal_optuna.commands.stored import Commands
-from cbal_optuna.commands.stored import stored_studies
+from cbal_optuna.commands.stored import single_objective_studies
 from cbal_optuna.report import FIGURES
 
 
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
             raise ValueError(
                 f'{kind!r} needs {package}, which is not installed: pip install ".[export]".'
             )
-    _, studies = stored_studies(options)
+    _, studies = single_objective_studies(options)
     made_folder(options.output)
     for study in studies:
         # Names may have any characters.

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from cbal_optuna.command_line.output import check_report
 from cbal_optuna.command_line.parser import Parser
 from cbal_optuna.commands.stored import add_command
 from cbal_optuna.commands.stored import Commands
 from cbal_optuna.commands.stored import comparisons_of
-from cbal_optuna.commands.stored import stored_studies
+from cbal_optuna.commands.stored import single_objective_studies
 from cbal_optuna.report import write_report
 from cbal_optuna.report import write_reports
 
@@ -33,7 +34,8 @@ def add(commands: Commands[Parser]) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    storage, studies = stored_studies(options)
+    check_report("--output", options.output, options.storage)
+    storage, studies = single_objective_studies(options)
     reported = [(study, comparisons_of(storage, study)) for study in studies]
     if len(reported) == 1:
         write_report(options.output, *reported[0])

@@ -87,6 +87,22 @@ def stored_studies(options: argparse.Namespace) -> tuple[RDBStorage, list[Study]
     return storage, [optuna.load_study(study_name=name, storage=storage) for name in wanted]
 
 
+def single_objective_studies(options: argparse.Namespace) -> tuple[RDBStorage, list[Study]]:
+    """The same, for what can be said of a single objective only.
+
+    Raises:
+        ValueError: As above, or a study has several.
+    """
+    storage, studies = stored_studies(options)
+    for study in studies:
+        if len(study.directions) > 1:
+            raise ValueError(
+                f"{study.study_name!r} has {len(study.directions)} objectives; `--study` should "
+                "name studies of a single one."
+            )
+    return storage, studies
+
+
 def comparisons_of(storage: RDBStorage, study: Study) -> Sequence[SettingComparison]:
     """Those of its usual and its recommended setting, as far as they are stored."""
     usual = study.user_attrs.get(USUAL)

@@ -14,7 +14,7 @@ from cbal_optuna.command_line.parser import Parser
 from cbal_optuna.commands.stored import add_command
 from cbal_optuna.commands.stored import Commands
 from cbal_optuna.commands.stored import comparisons_of
-from cbal_optuna.commands.stored import stored_studies
+from cbal_optuna.commands.stored import single_objective_studies
 from cbal_optuna.report import result_text
 from cbal_optuna.summary import summarize
 
@@ -31,7 +31,7 @@ def add(commands: Commands[Parser]) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    storage, studies = stored_studies(options)
+    storage, studies = single_objective_studies(options)
     if options.json:
         print(json.dumps([as_json(study) for study in studies], indent=2))
         return

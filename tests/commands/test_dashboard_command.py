@@ -64,6 +64,19 @@ def test_a_port_that_is_taken_is_one_sentence(
     assert len(error.splitlines()) == 1
 
 
+@pytest.mark.parametrize("host", ["日本..x", "a" * 64])
+def test_a_host_that_is_no_name_is_one_sentence(
+    url: str, host: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("optuna_dashboard")
+    with pytest.raises(SystemExit) as exit:
+        main(["dashboard", url, "--host", host])
+    assert exit.value.code == 2
+    error = capsys.readouterr().err
+    assert f"`--host` {host} and `--port` 8080 cannot be listened on: " in error
+    assert len(error.splitlines()) == 1
+
+
 def test_without_optuna_dashboard_the_extra_is_named(
     url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
