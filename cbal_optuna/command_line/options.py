@@ -173,6 +173,13 @@ def _add_model_options(group: Group) -> None:
         help="keeps decoded images and features (default: $CBAL_CACHE or "
         f"{default_cache_directory()})",
     )
+    group.add_argument(
+        "--cache-images",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="keep decoded images there; else they are decoded each time, by threads, while the "
+        "batch before trains: for data whose decoded images have no room on a disk",
+    )
 
 
 def _add_training_options(group: Group) -> None:

@@ -167,6 +167,7 @@ def _objective(
         device=options.device,
         seed=options.seed,
         cache_directory=options.cache_dir,
+        cache_images=options.cache_images,
         checkpoints=Checkpoints(options.checkpoint_dir, options.checkpoint_every),
         on_step=interruption.check,
         **script.own_arguments(options, training),

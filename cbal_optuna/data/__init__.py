@@ -11,6 +11,7 @@ from cbal_optuna.data.cifar import CIFAR10
 from cbal_optuna.data.cifar import CIFAR100
 from cbal_optuna.data.cub200 import CUB200
 from cbal_optuna.data.decoding import decode_into
+from cbal_optuna.data.decoding import decoded
 from cbal_optuna.data.digits import Digits
 from cbal_optuna.data.image_folder import ImageFolder
 from cbal_optuna.data.images import BrokenImageError
@@ -48,6 +49,7 @@ __all__ = [
     "cached_array",
     "class_splits",
     "decode_into",
+    "decoded",
     "default_cache_directory",
     "image_splits",
     "indices_of",

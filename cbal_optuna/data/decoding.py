@@ -19,17 +19,12 @@ def decode_into(
     """Decode images ``start``, ``start + 1``, ... of a data set into a uint8 array of shape (n,
     size, size, 3).
 
-    Each image is cut to its central square, and that resized.
-
     Raises:
         BrokenImageError: An image cannot be decoded.
     """
-    size = array.shape[1]
-    resample = Image.Resampling[interpolation.upper()]
-    square = partial(_central_square, size=size, resample=resample)
+    decode = partial(decoded, dataset, size=array.shape[1], interpolation=interpolation)
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        indices = range(start, start + len(array))
-        images = threads.map(lambda i: square(dataset.image(i)), indices)
+        images = threads.map(decode, range(start, start + len(array)))
         progress = tqdm(
             images, f"decoding {dataset.name}", total=len(array), leave=False, delay=2.0
         )
@@ -37,8 +32,18 @@ def decode_into(
             array[i] = image
 
 
-def _central_square(image: Image.Image, size: int, resample: Image.Resampling) -> np.ndarray:
+def decoded(
+    dataset: LabelledImages, index: int, *, size: int, interpolation: str = "bilinear"
+) -> np.ndarray:
+    """An image of a data set, cut to its central square and that resized: uint8, (size, size, 3).
+
+    Raises:
+        BrokenImageError: The image cannot be decoded.
+    """
+    image = dataset.image(index)
     side = min(image.size)
     left, top = (image.width - side) / 2, (image.height - side) / 2
+    square = (left, top, left + side, top + side)
     # Cut before resizing: the other way round, a long strip of an image would take all memory.
-    return np.asarray(image.resize((size, size), resample, (left, top, left + side, top + side)))
+    resample = Image.Resampling[interpolation.upper()]
+    return np.asarray(image.resize((size, size), resample, square))

@@ -110,6 +110,9 @@ class RetrievalObjective(Objective[RetrievalOutcome]):
         cache_directory:
             Where decoded images and features are kept; see
             :func:`~cbal_optuna.data.default_cache_directory`.
+        cache_images:
+            Whether to keep decoded images; else they are decoded each time, by threads, while the
+            batch before trains: for data whose decoded images have no room on a disk.
         checkpoints:
             Where trainings in progress are kept; by default the folder ``checkpoints`` of the
             cache.
@@ -144,6 +147,7 @@ class RetrievalObjective(Objective[RetrievalOutcome]):
         device: str = "auto",
         seed: int = 0,
         cache_directory: Path | None = None,
+        cache_images: bool = True,
         checkpoints: Checkpoints | None = None,
         on_step: Callable[[], None] = lambda: None,
     ) -> None:
@@ -171,6 +175,7 @@ class RetrievalObjective(Objective[RetrievalOutcome]):
             device=device,
             seed=seed,
             cache_directory=cache_directory,
+            cache_images=cache_images,
             checkpoints=checkpoints,
             on_step=on_step,
         )
@@ -190,14 +195,22 @@ class RetrievalObjective(Objective[RetrievalOutcome]):
         }
 
     def _make_regime(self) -> Regime:
-        common: dict[str, Any] = {
-            "embedding_dim": self._embedding_dim,
-            "device": self.device,
-            "cache_directory": self._cache_directory,
-        }
         if self._head_only:
-            return HeadOnly(self.dataset, self._backbone, **common)
-        return EndToEnd(self.dataset, self._backbone, augmentation=self._augmentation, **common)
+            return HeadOnly(
+                self.dataset,
+                self._backbone,
+                embedding_dim=self._embedding_dim,
+                device=self.device,
+                cache_directory=self._cache_directory,
+            )
+        return EndToEnd(
+            self.dataset,
+            self._backbone,
+            embedding_dim=self._embedding_dim,
+            augmentation=self._augmentation,
+            device=self.device,
+            cache_directory=self._image_directory,
+        )
 
     @property
     def _has_short_steps(self) -> bool:

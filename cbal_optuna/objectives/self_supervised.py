@@ -132,6 +132,9 @@ class SelfSupervisedObjective(Objective[SelfSupervisedOutcome]):
         cache_directory:
             Where decoded images are kept; see
             :func:`~cbal_optuna.data.default_cache_directory`.
+        cache_images:
+            Whether to keep decoded images; else they are decoded each time, by threads, while the
+            batch before trains: for data whose decoded images have no room on a disk.
         checkpoints:
             Where trainings in progress are kept; by default the folder ``checkpoints`` of the
             cache.
@@ -166,6 +169,7 @@ class SelfSupervisedObjective(Objective[SelfSupervisedOutcome]):
         device: str = "auto",
         seed: int = 0,
         cache_directory: Path | None = None,
+        cache_images: bool = True,
         checkpoints: Checkpoints | None = None,
         on_step: Callable[[], None] = lambda: None,
     ) -> None:
@@ -184,6 +188,7 @@ class SelfSupervisedObjective(Objective[SelfSupervisedOutcome]):
             device=device,
             seed=seed,
             cache_directory=cache_directory,
+            cache_images=cache_images,
             checkpoints=checkpoints,
             on_step=on_step,
         )
@@ -214,7 +219,7 @@ class SelfSupervisedObjective(Objective[SelfSupervisedOutcome]):
             head=MLP,
             augmentation=self._augmentation,
             device=self.device,
-            cache_directory=self._cache_directory,
+            cache_directory=self._image_directory,
         )
 
     def _items(self, part: Part) -> np.ndarray:

@@ -87,6 +87,7 @@ class Trainings(ABC, Generic[OutcomeT]):
         device: str,
         seed: int,
         cache_directory: Path | None,
+        cache_images: bool,
         checkpoints: Checkpoints | None,
         on_step: Callable[[], None],
     ) -> None:
@@ -101,6 +102,7 @@ class Trainings(ABC, Generic[OutcomeT]):
         self._backbone = backbone
         self._embedding_dim = embedding_dim
         self._cache_directory = cache_directory or default_cache_directory()
+        self._image_directory = self._cache_directory if cache_images else None
         self._checkpoints = checkpoints or Checkpoints(self._cache_directory / "checkpoints")
         self._on_step: Callable[[], None] | None = on_step
         self._regime: Regime | None = None
@@ -379,7 +381,7 @@ class Trainings(ABC, Generic[OutcomeT]):
             record, evaluation = train(
                 model,
                 _loss(self.space.loss, setting),
-                self._steps(train_items, batches),
+                regime.ahead(self._steps(train_items, batches)),
                 regime.training_inputs,
                 self._targets(),
                 options=self.training,

@@ -3,6 +3,8 @@ for."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -44,6 +46,10 @@ class DeviceRows:
         if self._resident is not None:
             return self._resident.index_select(0, on_device(items, self._device))
         return on_device(self._array.take(items, axis=0), self._device)
+
+    def ahead(self, batches: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
+        """The batches as they are: their rows are there already."""
+        return batches
 
 
 def on_device(array: np.ndarray | Tensor, device: torch.device) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cbal_optuna.losses import SplitLoss
 from cbal_optuna.losses import SplitTerms
+from cbal_optuna.training.allocator import keep_freed_memory
 from cbal_optuna.training.checkpoint import Checkpoint
 from cbal_optuna.training.device_rows import on_device
 from cbal_optuna.training.gradient_caching import cached_forward
@@ -140,6 +141,8 @@ def train(
     )
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+    else:
+        keep_freed_memory()
     evaluation_steps = _evaluation_steps(n_steps, options.n_evaluations)
     targets = torch.from_numpy(labels).to(device)
     state = TrainingState(

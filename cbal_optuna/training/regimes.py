@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC
 from abc import abstractmethod
 from collections.abc import Callable
+from collections.abc import Iterable
 from copy import deepcopy
 import hashlib
 from pathlib import Path
@@ -23,6 +24,7 @@ from tqdm import tqdm
 from cbal_optuna.data import cached_array
 from cbal_optuna.data import decode_into
 from cbal_optuna.data import LabelledImages
+from cbal_optuna.training.decoded_rows import DecodedRows
 from cbal_optuna.training.device_rows import DeviceRows
 from cbal_optuna.training.model import Backbone
 from cbal_optuna.training.model import BackboneOptions
@@ -55,6 +57,11 @@ class Regime(ABC):
     def inputs(self, items: np.ndarray) -> Tensor:
         """What the model takes in evaluation, of shape (n, ...), on the device."""
 
+    def ahead(self, batches: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
+        """Batches of items, whose inputs are made ready before they are asked for, if that takes
+        its time."""
+        return batches
+
     @abstractmethod
     def whole(self, model: nn.Module) -> EmbeddingModel:
         """From images to embeddings, as a trained model of this regime embeds its inputs."""
@@ -66,15 +73,17 @@ class Regime(ABC):
         training = model.training
         model.eval()
         chunks = [items[i : i + _CHUNK] for i in range(0, len(items), _CHUNK)]
-        embeddings = [model(self.inputs(chunk)).float() for chunk in chunks]
+        embeddings = [model(self.inputs(chunk)).float() for chunk in self.ahead(chunks)]
         model.train(training)
         return torch.cat(embeddings)
 
 
 class EndToEnd(Regime):
-    """Backbone and head are trained on augmented images, decoded once and kept in a cache file.
+    """Backbone and head are trained on augmented images.
 
-    From there they come as :class:`DeviceRows` do, as uint8, and are augmented on the device.
+    These are decoded once and kept in a cache file, from where they come as :class:`DeviceRows`
+    do, or are decoded each time, as :class:`DecodedRows`; as uint8. They are augmented on the
+    device.
 
     Args:
         dataset:
@@ -90,7 +99,7 @@ class EndToEnd(Regime):
         device:
             Where models and inputs are.
         cache_directory:
-            Where decoded images are kept.
+            Where decoded images are kept; :obj:`None` to decode them each time.
     """
 
     def __init__(
@@ -102,7 +111,7 @@ class EndToEnd(Regime):
         head: str = LINEAR,
         augmentation: Callable[[Tensor], Tensor],
         device: torch.device,
-        cache_directory: Path,
+        cache_directory: Path | None,
     ) -> None:
         self._options = options
         self._embedding_dim = embedding_dim
@@ -110,7 +119,13 @@ class EndToEnd(Regime):
         self._augmentation = augmentation
         self._device = device
         self._backbone = _backbone(options)
-        self._images = DeviceRows(_decoded(dataset, self._backbone, cache_directory), device)
+        size, interpolation = self._backbone.image_size, self._backbone.interpolation
+        self._images: DecodedRows | DeviceRows
+        if cache_directory is None:
+            self._images = DecodedRows(dataset, size, interpolation, device)
+        else:
+            array = _decoded(dataset, size, interpolation, cache_directory)
+            self._images = DeviceRows(array, device)
 
     def model(self, training_items: np.ndarray) -> nn.Module:
         redrawn = self._options.weights == RANDOM
@@ -128,13 +143,17 @@ class EndToEnd(Regime):
         n = len(items)
         if self._device.type == "cpu":
             n = max(1, _AUGMENTED_BYTES // batch[0].nbytes)
+        images = self._images(items)
         for start in range(0, len(items), n):
             part = slice(start, start + n)
-            batch[part] = self._augmentation(self.inputs(items[part]))
+            batch[part] = self._augmentation(_as_floats(images[part]))
         return batch
 
     def inputs(self, items: np.ndarray) -> Tensor:
         return _as_floats(self._images(items))
+
+    def ahead(self, batches: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
+        return self._images.ahead(batches)
 
     def whole(self, model: nn.Module) -> EmbeddingModel:
         assert isinstance(model, EmbeddingModel)
@@ -196,8 +215,9 @@ def _backbone(options: BackboneOptions) -> Backbone:
         return Backbone(options)
 
 
-def _decoded(dataset: LabelledImages, backbone: Backbone, directory: Path) -> np.ndarray:
-    size, interpolation = backbone.image_size, backbone.interpolation
+def _decoded(
+    dataset: LabelledImages, size: int, interpolation: str, directory: Path
+) -> np.ndarray:
     key = _key("images", dataset.fingerprint(), size, interpolation)
     return cached_array(
         directory,

@@ -513,6 +513,16 @@ def test_with_frozen_batch_norm_the_micro_batch_does_not_matter(
     assert abs(frozen - value(micro_batch="whole")) > 0.02
 
 
+def test_images_may_be_decoded_each_time(tiny_objective: Objectives, tmp_path: Path) -> None:
+    def objective(**options: Any) -> RetrievalObjective:
+        return tiny_objective(head_only=False, cache_directory=tmp_path, **options)
+
+    value = map_at_r(objective(cache_images=False))
+    assert not list(tmp_path.glob("images-*"))
+    assert value == map_at_r(objective())
+    assert list(tmp_path.glob("images-*"))
+
+
 @pytest.mark.parametrize("batch_size", [10, 18])
 def test_a_batch_that_cannot_be_filled_is_infeasible(
     tiny_objective: Objectives, batch_size: int

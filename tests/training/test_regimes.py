@@ -36,7 +36,7 @@ def head_only(
 
 
 def end_to_end(
-    dataset: LabelledImages, directory: Path, options: BackboneOptions = RANDOM
+    dataset: LabelledImages, directory: Path | None, options: BackboneOptions = RANDOM
 ) -> EndToEnd:
     return EndToEnd(
         dataset,
@@ -131,6 +131,18 @@ def test_features_are_kept_by_data_set_backbone_weights_and_transform(
         for _ in range(2):
             head_only(dataset, cache, options)
             assert len(list(cache.iterdir())) == n_files
+
+
+def test_images_decoded_each_time_are_those_of_the_cache(
+    colours: LabelledImages, tmp_path: Path
+) -> None:
+    cached = end_to_end(colours, tmp_path / "cache", RANDOM)
+    decoded_each_time = end_to_end(colours, None, RANDOM)
+    for inputs in ("inputs", "training_inputs"):
+        torch.manual_seed(0)
+        expected = getattr(cached, inputs)(ITEMS)
+        torch.manual_seed(0)
+        assert torch.equal(getattr(decoded_each_time, inputs)(ITEMS), expected)
 
 
 def test_images_are_kept_by_data_set_and_transform_alone(

@@ -1,0 +1,75 @@
+"""Images decoded each time they are wanted, for data too large to be kept decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+import os
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cbal_optuna.data import decoded
+from cbal_optuna.data import LabelledImages
+from cbal_optuna.training.device_rows import on_device
+
+
+class DecodedRows:
+    """The images of a data set, by their indices, on a device: as :class:`DeviceRows` of an array
+    of them gives them, but decoded by threads at each call, and no sooner than a batch ahead.
+
+    Args:
+        dataset:
+            The images.
+        size:
+            Side of the square that they are cut and resized to, in pixels.
+        interpolation:
+            In resizing, as timm names it.
+        device:
+            Where they are wanted.
+    """
+
+    def __init__(
+        self, dataset: LabelledImages, size: int, interpolation: str, device: torch.device
+    ) -> None:
+        self._decode = partial(decoded, dataset, size=size, interpolation=interpolation)
+        self._device = device
+        self._threads = ThreadPoolExecutor(os.cpu_count())
+        self._coming: dict[bytes, list[Future[np.ndarray]]] = {}
+
+    def __call__(self, items: np.ndarray) -> Tensor:
+        """Images, uint8 of shape (len(items), size, size, 3), by indices, int64.
+
+        Raises:
+            BrokenImageError: An image cannot be decoded.
+        """
+        unique, positions = np.unique(items, return_inverse=True)
+        images = self._coming.pop(unique.tobytes(), None) or self._begun(unique)
+        rows = np.stack([image.result() for image in images])
+        return on_device(rows.take(positions, axis=0), self._device)
+
+    def ahead(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """The batches, the next one being decoded while one is used."""
+        current: np.ndarray | None = None
+        for following in batches:
+            unique = np.unique(following)
+            self._coming[unique.tobytes()] = self._begun(unique)
+            if current is not None:
+                yield current
+                self._dropped(current)
+            current = following
+        if current is not None:
+            yield current
+            self._dropped(current)
+
+    def _begun(self, unique: np.ndarray) -> list[Future[np.ndarray]]:
+        return [self._threads.submit(self._decode, int(i)) for i in unique]
+
+    def _dropped(self, batch: np.ndarray) -> None:
+        """A batch that nobody asked for, as when a training goes on from a checkpoint."""
+        for image in self._coming.pop(np.unique(batch).tobytes(), ()):
+            image.cancel()
