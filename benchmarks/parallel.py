@@ -16,7 +16,7 @@ from scores import best_observed
 from searchers import OURS
 
 
-WORKERS = (1, 4, 8)
+WORKERS = (1, 2, 4, 8)
 SAMPLERS = (*OURS, "TPE", "Random")
 # Besides the landscapes.
 SURFACES = ("separable_3_noise0.005", "strong_ridge_3_noise0.005", "cliff_3_noise0.1")

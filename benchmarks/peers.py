@@ -20,6 +20,7 @@ from problem import decode
 from problem import Params
 from problem import Problem
 from searchers import Searcher
+from searchers import StudySearcher
 
 
 class HEBO:
@@ -156,7 +157,22 @@ class Hyperopt:
         self._trials.refresh()
 
 
+def auto_sampler(problem: Problem, seed: int) -> Searcher:
+    """AutoSampler of OptunaHub, whose registry has to be within reach.
+
+    By its source, in less than 250 trials of one objective it is Optuna's GPSampler where there
+    are only floats and ints, and its multivariate TPE where there are categories or conditions,
+    after a random point.
+    """
+    import optunahub
+
+    return StudySearcher(
+        problem, optunahub.load_module("samplers/auto_sampler").AutoSampler(seed=seed)
+    )
+
+
 PEERS: dict[str, Callable[[Problem, int], Searcher]] = {
+    "AutoSampler": auto_sampler,
     "HEBO": HEBO,
     "SMAC3": SMAC,
     "Ax": Ax,

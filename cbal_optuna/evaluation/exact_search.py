@@ -122,7 +122,7 @@ class ExactSearch:
 
     def _ranks_by_tiles(self, side: int, n_rivals: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All queries, class by class."""
-        tiles = _Tiles.of(self, n_rivals)
+        tiles = _Tiles.of(self, n_rivals, side)
         columns = _slices(len(self.gallery), side)
         for i, rows in enumerate(_slices(len(self.queries), side)):
             for own in columns[i if self.leave_one_out else 0 :]:
@@ -145,10 +145,11 @@ class _Tiles:
     order: Tensor  # of the queries
     matches: Tensor
     rivals: Tensor
+    room: Tensor  # for a tile: memory that is new has to be cleared first
     symmetric: bool
 
     @classmethod
-    def of(cls, search: ExactSearch, n_rivals: int) -> _Tiles:
+    def of(cls, search: ExactSearch, n_rivals: int, side: int) -> _Tiles:
         order = search.members if search.leave_one_out else search.classes.argsort()
         queries = search.queries[order]
         item_classes = torch.arange(len(search.sizes)).repeat_interleave(search.sizes)
@@ -162,12 +163,15 @@ class _Tiles:
             order=order,
             matches=queries.new_full((len(queries), n_slots), -torch.inf),
             rivals=queries.new_full((len(queries), n_rivals), -torch.inf),
+            room=queries.new_empty(side * side),
             symmetric=search.leave_one_out,
         )
 
     def add(self, rows: slice, columns: slice) -> None:
         """Compare queries with items and, where both are the same, items with queries."""
-        tile = self.queries[rows] @ self.gallery[columns].T
+        queries, gallery = self.queries[rows], self.gallery[columns]
+        tile = self.room[: len(queries) * len(gallery)].view(len(queries), len(gallery))
+        torch.mm(queries, gallery.T, out=tile)
         mirrored = self.symmetric and rows != columns
         if self.symmetric and not mirrored:
             tile.fill_diagonal_(-torch.inf)
