@@ -243,8 +243,8 @@ def _add_training_options(group: Group) -> None:
         "--batch-norm",
         choices=BATCH_NORM_MODES,
         help="frozen: BatchNorm keeps the statistics that came with the weights, and results do "
-        "not depend on --micro-batch (default: frozen where weights that are there already are "
-        "trained, else train)",
+        "not depend on --micro-batch; synchronised: its statistics are those of all processes of "
+        "torchrun (default: frozen where weights that are there already are trained, else train)",
     )
     group.add_argument(
         "--checkpoint-dir",

@@ -9,11 +9,13 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property
 from functools import partial
 import hashlib
 from itertools import product
+import math
 from pathlib import Path
 from typing import Any
 from typing import ClassVar
@@ -22,6 +24,7 @@ from typing import TypeVar
 
 import numpy as np
 import optuna
+from timm.layers.norm_act import convert_sync_batchnorm
 import torch
 from torch import nn
 
@@ -40,16 +43,21 @@ from cbal_optuna.objectives.outcome import EarlierOutcome
 from cbal_optuna.objectives.outcome import Outcome
 from cbal_optuna.objectives.search_space import SearchSpace
 from cbal_optuna.objectives.search_space import Setting
+from cbal_optuna.training import AUTO
 from cbal_optuna.training import BackboneOptions
 from cbal_optuna.training import Checkpoint
 from cbal_optuna.training import Checkpoints
 from cbal_optuna.training import DivergedError
 from cbal_optuna.training import EmbeddingModel
 from cbal_optuna.training import MicroBatches
+from cbal_optuna.training import OneProcess
+from cbal_optuna.training import Ranks
 from cbal_optuna.training import Regime
+from cbal_optuna.training import SYNCHRONISED
 from cbal_optuna.training import train
 from cbal_optuna.training import TrainingOptions
 from cbal_optuna.training import TrainingRecord
+from cbal_optuna.training import WHOLE
 
 
 VALIDATION = "validation"
@@ -106,6 +114,7 @@ class Trainings(ABC, Generic[OutcomeT]):
         self._checkpoints = checkpoints or Checkpoints(self._cache_directory / "checkpoints")
         self._on_step: Callable[[], None] | None = on_step
         self._regime: Regime | None = None
+        self._ranks = OneProcess()
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what belongs to the process."""
@@ -194,6 +203,37 @@ class Trainings(ABC, Generic[OutcomeT]):
         self.device = device
         self._on_step = on_step
 
+    def share(self, ranks: Ranks) -> None:
+        """Do each training together with other processes, which :meth:`follow` the first; on a
+        CUDA device of its own each, if there are any.
+
+        Raises:
+            ValueError: A batch size or an option of the training is not fit for it.
+        """
+        unfit = [n for n in self.space.batch_sizes if n % ranks.size]
+        if unfit:
+            raise ValueError(
+                f"`batch_size` may be {unfit[0]}; with {ranks.size} processes it should be a "
+                "multiple of their number."
+            )
+        if self.device.type == "cuda":
+            self.device = torch.device("cuda", ranks.local_rank)
+            torch.cuda.set_device(self.device)
+        elif self.training.batch_norm == SYNCHRONISED:
+            raise ValueError(
+                f"`batch_norm` is {SYNCHRONISED!r}; torch can do that on CUDA devices only."
+            )
+        self._ranks = ranks
+
+    def follow(self) -> None:
+        """Do a share of all trainings of the process that leads, until it ends."""
+        assert isinstance(self._ranks, Ranks)
+        for work in self._ranks.works():
+            items = np.array(work["items"])
+            # The leader is told, and its trial fails.
+            with suppress(Exception):
+                self._trained(work["setting"], items, work["seed"], lambda model: (math.nan, None))
+
     @contextmanager
     def outcomes(
         self,
@@ -226,7 +266,7 @@ class Trainings(ABC, Generic[OutcomeT]):
         """
         runs = list(product(self.divisions(part), seeds))
         checkpoint = self._checkpoint(setting=setting, part=part, seeds=list(seeds), final=final)
-        micro_batches = MicroBatches(self.training.micro_batch)
+        micro_batches = self._micro_batches()
         with checkpoint.removed_at_the_end(*_ENDS):
             outcomes, values = _earlier(checkpoint)
             for i, earlier in enumerate(values):
@@ -360,10 +400,18 @@ class Trainings(ABC, Generic[OutcomeT]):
         train_items: np.ndarray,
         seed: int,
         evaluate: Callable[[nn.Module], tuple[float, Any]],
-        **arguments: Any,
+        *,
+        on_evaluation: Callable[[int, float], None] = lambda number, value: None,
+        micro_batches: MicroBatches | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> tuple[nn.Module, TrainingRecord, Any]:
-        """The model, what its training was like, and its last evaluation; further arguments are
-        those of :func:`train`."""
+        """The model, what its training was like, and its last evaluation; arguments are those of
+        :func:`train`."""
+
+        def note(number: int, value: float) -> None:
+            on_evaluation(number, value)
+            self._ranks.meet()
+
         regime = self._prepared()
         batch_size = setting["batch_size"]
         n_steps = self.training.n_steps(batch_size)
@@ -375,12 +423,17 @@ class Trainings(ABC, Generic[OutcomeT]):
         with (
             torch.random.fork_rng(devices=[self.device] if on_cuda else []),
             _one_thread(not on_cuda and self._has_short_steps),
+            self._ranks.together(
+                self.device, setting=setting, items=train_items.tolist(), seed=seed
+            ),
         ):
             torch.manual_seed(seed)
             model = regime.model(train_items)
+            if self.training.batch_norm == SYNCHRONISED:
+                model = convert_sync_batchnorm(model)
             record, evaluation = train(
                 model,
-                _loss(self.space.loss, setting),
+                _loss(self.space.loss, setting, gather=self._ranks.size > 1),
                 regime.ahead(self._steps(train_items, batches)),
                 regime.training_inputs,
                 self._targets(),
@@ -389,9 +442,17 @@ class Trainings(ABC, Generic[OutcomeT]):
                 learning_rate=setting["learning_rate"],
                 weight_decay=setting["weight_decay"],
                 evaluate=partial(evaluate, model),
-                **arguments,
+                on_evaluation=note,
+                micro_batches=micro_batches or self._micro_batches(),
+                checkpoint=checkpoint,
+                ranks=self._ranks,
             )
         return model, record, evaluation
+
+    def _micro_batches(self) -> MicroBatches:
+        """Of processes that train together, none can repeat a step alone."""
+        repeatable = self._ranks.size == 1 or self.training.micro_batch != AUTO
+        return MicroBatches(self.training.micro_batch if repeatable else WHOLE)
 
     def _checkpoint(self, **work: Any) -> Checkpoint:
         """Of what this objective does on a device of this kind."""
@@ -408,7 +469,7 @@ class Trainings(ABC, Generic[OutcomeT]):
         for batch in batches:
             if self._on_step is not None:
                 self._on_step()
-            yield items[batch]
+            yield np.split(items[batch], self._ranks.size)[self._ranks.rank]
 
     @property
     def _has_short_steps(self) -> bool:
@@ -445,10 +506,12 @@ def _earlier(checkpoint: Checkpoint) -> tuple[list[Outcome], list[list[float]]]:
         return [], []
 
 
-def _loss(name: str, setting: Setting) -> SplitLoss:
+def _loss(name: str, setting: Setting, *, gather: bool) -> SplitLoss:
+    balance = setting["balance"]
     if name == "infonce":
-        return SplitInfoNCELoss(setting["balance"], setting["temperature"], setting["denominator"])
-    return SplitMarginLoss(setting["balance"], setting["margin"], setting["aggregation"])
+        temperature, denominator = setting["temperature"], setting["denominator"]
+        return SplitInfoNCELoss(balance, temperature, denominator, gather=gather)
+    return SplitMarginLoss(balance, setting["margin"], setting["aggregation"], gather=gather)
 
 
 @contextmanager

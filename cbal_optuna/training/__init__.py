@@ -7,6 +7,7 @@ from cbal_optuna.training.checkpoint import Checkpoint
 from cbal_optuna.training.checkpoint import Checkpoints
 from cbal_optuna.training.gradient_caching import BATCH_NORM_MODES
 from cbal_optuna.training.gradient_caching import cached_forward
+from cbal_optuna.training.gradient_caching import SYNCHRONISED
 from cbal_optuna.training.loop import DivergedError
 from cbal_optuna.training.loop import train
 from cbal_optuna.training.loop import TrainingRecord
@@ -23,6 +24,8 @@ from cbal_optuna.training.model import small_stem
 from cbal_optuna.training.options import LEARNING_RATE_RULES
 from cbal_optuna.training.options import TrainingOptions
 from cbal_optuna.training.phases import PHASES
+from cbal_optuna.training.ranks import OneProcess
+from cbal_optuna.training.ranks import Ranks
 from cbal_optuna.training.regimes import EndToEnd
 from cbal_optuna.training.regimes import HeadOnly
 from cbal_optuna.training.regimes import Regime
@@ -43,10 +46,13 @@ __all__ = [
     "LEARNING_RATE_RULES",
     "MLP",
     "MicroBatches",
+    "OneProcess",
     "PHASES",
     "PRETRAINED",
     "RANDOM",
+    "Ranks",
     "Regime",
+    "SYNCHRONISED",
     "TrainingOptions",
     "TrainingRecord",
     "ViewAugmentation",

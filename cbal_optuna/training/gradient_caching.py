@@ -26,7 +26,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 
-BATCH_NORM_MODES = ("train", "frozen")
+TRAIN, FROZEN, SYNCHRONISED = "train", "frozen", "synchronised"
+BATCH_NORM_MODES = (TRAIN, FROZEN, SYNCHRONISED)
 
 _Contexts = tuple[AbstractContextManager[None], AbstractContextManager[None]]
 
@@ -50,7 +51,7 @@ def cached_forward(
     models.
 
     Under ``DistributedDataParallel``, the module that is wrapped should call this in its forward,
-    not be the encoder itself.
+    as :class:`ChunkedForward` does, not be the encoder itself.
 
     Args:
         encoder:
@@ -62,7 +63,8 @@ def cached_forward(
             image.
         batch_norm:
             ``"train"``, or ``"frozen"``: BatchNorm layers in training mode use their running
-            statistics and leave them as they are; their weights are trained all the same.
+            statistics and leave them as they are; their weights are trained all the same. With
+            ``"synchronised"`` they are to be torch's ``SyncBatchNorm`` already.
 
     Returns:
         The embeddings (n, d).
@@ -72,8 +74,7 @@ def cached_forward(
     """
     check_micro_batch(micro_batch)
     check_batch_norm(batch_norm)
-    frozen = batch_norm == "frozen"
-    mode = partial(_frozen_batch_norm, encoder) if frozen else nullcontext
+    mode = partial(_frozen_batch_norm, encoder) if batch_norm == FROZEN else nullcontext
     n_chunks = max(1, -(-len(images) // micro_batch))
     *chunks, last = images.tensor_split(n_chunks)
 
@@ -87,6 +88,24 @@ def cached_forward(
     with mode():
         embeddings.append(encoder(last))
     return torch.cat(embeddings)
+
+
+class ChunkedForward(nn.Module):
+    """:func:`cached_forward` as a module.
+
+    Args:
+        encoder, batch_norm:
+            As there.
+    """
+
+    def __init__(self, encoder: nn.Module, batch_norm: str) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self._batch_norm = batch_norm
+
+    def forward(self, images: Tensor, micro_batch: int) -> Tensor:
+        """The embeddings (n, d)."""
+        return cached_forward(self.encoder, images, micro_batch, batch_norm=self._batch_norm)
 
 
 def check_micro_batch(micro_batch: int) -> None:

@@ -21,7 +21,7 @@ from cbal_optuna.losses import SplitTerms
 from cbal_optuna.training.allocator import keep_freed_memory
 from cbal_optuna.training.checkpoint import Checkpoint
 from cbal_optuna.training.device_rows import on_device
-from cbal_optuna.training.gradient_caching import cached_forward
+from cbal_optuna.training.gradient_caching import ChunkedForward
 from cbal_optuna.training.micro_batches import MicroBatches
 from cbal_optuna.training.options import LEARNING_RATE_RULES
 from cbal_optuna.training.options import REFERENCE_BATCH_SIZE
@@ -30,6 +30,7 @@ from cbal_optuna.training.phases import Phase
 from cbal_optuna.training.phases import phase_clock
 from cbal_optuna.training.phases import PhaseClock
 from cbal_optuna.training.phases import STEP_PHASES
+from cbal_optuna.training.ranks import OneProcess
 from cbal_optuna.training.state import TrainingState
 
 
@@ -91,6 +92,7 @@ def train(
     on_evaluation: Callable[[int, float], None] = lambda number, value: None,
     micro_batches: MicroBatches | None = None,
     checkpoint: Checkpoint | None = None,
+    ranks: OneProcess | None = None,
 ) -> tuple[TrainingRecord, Evaluation]:
     """Train a model in place.
 
@@ -123,6 +125,9 @@ def train(
             Where the training goes on from, if it was cut off, and where its state is written. The
             same arguments are to give the same batches again; then, on a CPU, the result is that
             of a training in one go, bit for bit.
+        ranks:
+            The processes that do this training together, each with its share of every batch, whose
+            loss gathers their embeddings; the leader's checkpoint counts. By default this one.
 
     Returns:
         What the training was like, and what the last evaluation gave beside the value.
@@ -156,6 +161,9 @@ def train(
     )
     if checkpoint is not None:
         state.resume(checkpoint)
+    ranks = ranks or OneProcess()
+    state.share(ranks)
+    embed = ranks.parallel(ChunkedForward(model, options.batch_norm), device)
     for number, value in enumerate(state.values, 1):
         on_evaluation(number, value)
     model.train()
@@ -163,9 +171,7 @@ def train(
     clock.enter("data")
     for items in state.steps(batches, checkpoint):
         batch, batch_labels = inputs(items), targets[on_device(items, device)]
-        gradients = partial(
-            _gradients, model, loss, batch, batch_labels, options.batch_norm, clock
-        )
+        gradients = partial(_gradients, embed, loss, batch, batch_labels, clock)
         clock.enter("forward")
         embeddings, terms, batch_loss = state.micro_batches.run(model, batch, gradients)
         clock.enter("step")
@@ -201,19 +207,18 @@ def train(
 
 
 def _gradients(
-    model: nn.Module,
+    embed: nn.Module,
     loss: SplitLoss,
     batch: Tensor,
     labels: Tensor,
-    batch_norm: str,
     clock: PhaseClock,
     micro_batch: int,
 ) -> tuple[Tensor, SplitTerms, Tensor]:
     """Leaves the gradient of the loss with the parameters; gives embeddings, terms and loss."""
-    model.zero_grad(set_to_none=True)
+    embed.zero_grad(set_to_none=True)
     device = batch.device.type
     with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-        embeddings = cached_forward(model, batch, micro_batch, batch_norm=batch_norm)
+        embeddings = embed(batch, micro_batch)
     clock.enter("loss")
     terms = loss.terms(embeddings, labels)
     value = loss.balanced(terms)

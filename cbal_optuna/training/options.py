@@ -46,7 +46,8 @@ class TrainingOptions:
             ``"train"``: BatchNorm normalises by the statistics of the images that go through the
             model at once, so that results depend on the micro-batch. ``"frozen"``: by its running
             statistics, which stay as they are, in micro-batches and in whole ones; for pretrained
-            weights.
+            weights. ``"synchronised"``: as ``"train"``, but by the statistics of all processes
+            that train together, on CUDA devices.
 
     Raises:
         ValueError: An argument is out of its range.

@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from cbal_optuna.training.checkpoint import Checkpoint
 from cbal_optuna.training.micro_batches import MicroBatches
 from cbal_optuna.training.phases import PhaseClock
+from cbal_optuna.training.ranks import OneProcess
 
 
 @dataclass
@@ -69,6 +70,16 @@ class TrainingState:
         else:
             self.written = self.step
             checkpoint.is_stuck = True
+
+    def share(self, ranks: OneProcess) -> None:
+        """Go on from where the leader does, each rank with random numbers of its own."""
+        state = ranks.shared(self.state_dict() if self.step else {}, self.total.device)
+        if ranks.leads:
+            return
+        if state:
+            self.load_state_dict(state)
+        seed = np.random.SeedSequence([torch.initial_seed(), self.step, ranks.rank])
+        torch.manual_seed(int(seed.generate_state(1)[0]))
 
     def steps(
         self, batches: Iterable[np.ndarray], checkpoint: Checkpoint | None
