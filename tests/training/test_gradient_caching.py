@@ -242,7 +242,7 @@ def test_memory_is_that_of_one_chunk(n_chunks: int) -> None:
     assert 0.9 / n_chunks < peak(64 // n_chunks) / peak(64) < 1.1 / n_chunks
 
 
-@pytest.mark.parametrize("argument", [{"micro_batch": 0}, {"batch_norm": "synchronised"}])
+@pytest.mark.parametrize("argument", [{"micro_batch": 0}, {"batch_norm": "thawed"}])
 def test_arguments_out_of_range_are_named(argument: dict[str, Any]) -> None:
     (name,) = argument
     with pytest.raises(ValueError, match=f"`{name}` is"):
