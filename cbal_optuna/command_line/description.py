@@ -16,6 +16,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from cbal_optuna.command_line.data_sets import SCRIPTS
 from cbal_optuna.command_line.objectives import fill_in_defaults
 from cbal_optuna.command_line.objectives import objective_of
@@ -155,7 +157,7 @@ def _arguments_of(key: str, action: argparse.Action, value: Any) -> list[str]:
     if isinstance(action, Assignments):
         if not isinstance(value, Mapping):
             raise ValueError(f"`{key}` is {value!r}; it should have lines like `name: value`.")
-        values = [f"{name}={_flow(setting)}" for name, setting in value.items()]
+        values = [f"{name}={_yaml(setting)}" for name, setting in value.items()]
         return [f"--{key}", *_without_dashes(key, values)] if values else []
     if action.nargs == "+":
         values = [_text(key, item) for item in (value if isinstance(value, list) else [value])]
@@ -165,12 +167,13 @@ def _arguments_of(key: str, action: argparse.Action, value: Any) -> list[str]:
 
 def _text(key: str, value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise ValueError(f"`{key}` is {_flow(value)}; it should be a text or a number.")
+        raise ValueError(f"`{key}` is {json.dumps(value)}; it should be a text or a number.")
     return str(value)
 
 
-def _flow(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+def _yaml(value: Any) -> str:
+    text: str = yaml.safe_dump(value, default_flow_style=True)
+    return text
 
 
 def _without_dashes(key: str, values: list[str]) -> list[str]:

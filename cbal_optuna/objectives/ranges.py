@@ -83,7 +83,8 @@ def _interval(
         )
     try:
         return (IntDistribution if whole else FloatDistribution)(**arguments)
-    except ValueError as error:
+    # Optuna divides by the step in decimals, which may have too many digits.
+    except (ArithmeticError, ValueError) as error:
         raise ValueError(f"`{name}` is {plain!r}, no interval: {error}") from error
 
 
