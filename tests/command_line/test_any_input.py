@@ -53,7 +53,9 @@ KEYS = [
     if action.dest != "help"
 ]
 # Neither folders elsewhere nor sizes of images, which would be decoded.
-TEXTS = st.text(st.characters(exclude_categories=["Nd"], exclude_characters="/."), max_size=8)
+TEXTS = st.text(
+    st.characters(codec="utf-8", exclude_categories=["Nd"], exclude_characters="/."), max_size=8
+)
 ODD = st.sampled_from(
     ["", " ", "-", "--", "--final", "-1", "0", "1.5", "nan", "inf", "1e400", "9" * 30, "9" * 5000]
     + [
