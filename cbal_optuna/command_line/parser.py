@@ -15,6 +15,12 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
 
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        # argparse drops it and then misses the value.
+        if arg_strings == ["--"] and action.option_strings:
+            raise argparse.ArgumentError(action, "'--' is not a value")
+        return super()._get_values(action, arg_strings)
+
 
 class RaisingParser(Parser):
     """The same for callers in Python: it raises a ValueError."""

@@ -159,6 +159,8 @@ def test_a_study_file_is_a_study_or_a_sentence(content: bytes, suffix: str) -> N
 
 
 @MANY
+@example(arguments=["--samples=--"])
+@example(arguments=["--batch-sizes=--"])
 @given(
     arguments=st.lists(
         st.builds("--{}={}".format, st.sampled_from(KEYS), ODD | TEXTS)
