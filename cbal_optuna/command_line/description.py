@@ -143,7 +143,7 @@ def _actions(parser: Parser) -> dict[str, argparse.Action]:
 
 def _plain(key: str, value: Any) -> Any:
     """A value of the command line, fit for another working directory."""
-    if isinstance(value, Path) or (key == "weights" and Path(value).is_file()):
+    if isinstance(value, Path) or (key == "weights" and os.path.isfile(value)):
         return os.path.abspath(value)
     return list(value) if isinstance(value, (list, tuple)) else value
 

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
+from typing import Any
 from typing import NoReturn
 import warnings
 
@@ -14,6 +15,7 @@ from optuna.exceptions import OptunaError
 from optuna.storages import RDBStorage
 from optuna.study import Study
 
+from cbal_optuna.command_line.data_sets import SCRIPTS
 from cbal_optuna.command_line.description import StudyDescription
 from cbal_optuna.command_line.objectives import fill_in_defaults
 from cbal_optuna.command_line.objectives import objective_of
@@ -69,7 +71,9 @@ def run_study(parser: Parser, script: StudyScript, options: argparse.Namespace) 
 
     What goes wrong, an interruption too, is said by the parser, which exits.
     """
-    description = StudyDescription.of(script, options)
+    # Other scripts may have options of any kind, and only they can resume their studies.
+    is_ours = script in SCRIPTS.values()
+    settings = StudyDescription.of(script, options).to_dict() if is_ours else None
     fill_in_defaults(options, script.name)
     interruption = Interruption()
     warnings.formatwarning = _warning_without_code
@@ -95,7 +99,7 @@ def run_study(parser: Parser, script: StudyScript, options: argparse.Namespace) 
         parser.exit(128 + interrupted.number, "\nInterrupted. No study was touched.\n")
     interruption.defer()
     try:
-        study = _opened(options, objective, storage, description)
+        study = _opened(options, objective, storage, settings)
         return _run(options, objective, study, storage, interruption, workers)
     except Interrupted as interrupted:
         parser.exit(
@@ -142,7 +146,7 @@ def _opened(
     options: argparse.Namespace,
     objective: Objective[Outcome],
     storage: RDBStorage,
-    description: StudyDescription,
+    settings: dict[str, Any] | None,
 ) -> Study:
     """The study, which says how it is run."""
     study = open_study(
@@ -154,8 +158,8 @@ def _opened(
         start_from=options.start_from,
         sampler_options=options.sampler_options,
     )
-    if study.user_attrs.get(SETTINGS) != description.to_dict():
-        study.set_user_attr(SETTINGS, description.to_dict())
+    if settings not in (None, study.user_attrs.get(SETTINGS)):
+        study.set_user_attr(SETTINGS, settings)
     return study
 
 

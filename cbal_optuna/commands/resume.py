@@ -92,13 +92,7 @@ def _description(study: Study) -> StudyDescription:
     settings = study.user_attrs.get(SETTINGS)
     if not isinstance(settings, dict):
         raise ValueError(
-            f"`--study` is {name!r}, which was made in Python or before studies kept their "
-            "settings; the program that made it resumes it."
+            f"`--study` is {name!r}, which was made in Python, by a script of your own or before "
+            "studies kept their settings; what made it resumes it."
         )
-    try:
-        return StudyDescription.from_dict(settings)
-    except ValueError as error:
-        raise ValueError(
-            f"`--study` is {name!r}, which was made by a script of your own; the same command "
-            "resumes it."
-        ) from error
+    return StudyDescription.from_dict(settings)

@@ -160,6 +160,7 @@ def test_a_study_file_is_a_study_or_a_sentence(content: bytes, suffix: str) -> N
 
 @MANY
 @example(arguments=["--samples=--"])
+@example(arguments=[f"--weights={'x' * 300}"])
 @example(arguments=["--batch-sizes=--"])
 @given(
     arguments=st.lists(

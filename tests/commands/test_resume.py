@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 import json
 from pathlib import Path
 
@@ -126,8 +127,8 @@ def test_what_cannot_be_taken_up_says_why(
             study.set_user_attr(SETTINGS, settings)
     for name, reason in {
         "theirs": "was not made by this package",
-        "none": "was made in Python or before studies kept their settings",
-        "mine": "was made by a script of your own; the same command resumes it",
+        "none": "was made in Python, by a script of your own or before studies kept their settings",
+        "mine": "`data` is 'mine'; it should be one of digits, cub200",
         "cub200": f"data of 'cub200' are not in {tmp_path}/birds; `--root` should say where",
     }.items():
         status, out, error = run("resume", url, "--study", name)
@@ -153,3 +154,20 @@ def test_settings_that_someone_has_changed_are_checked_like_a_file(
         loaded().set_user_attr(SETTINGS, {**settings, **changed})
         status, _, error = run("resume", "sqlite:///digits.db")
         assert status == 2 and message in error and len(error.splitlines()) == 1
+
+
+def test_a_script_of_ones_own_keeps_no_settings(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CBAL_CACHE", str(tmp_path / "cache"))
+    script = replace(
+        SCRIPTS["digits"],
+        add_arguments=lambda parser: parser.add_argument("--of", type=complex, default=1j),
+    )
+    with pytest.raises(SystemExit) as exit:
+        main(script, [*QUICK, "--confirm", "0", "--n-trials", "1"])
+    assert not exit.value.code
+    assert SETTINGS not in loaded().user_attrs
+    status, _, error = run("resume", "sqlite:///digits.db")
+    assert status == 2 and "by a script of your own" in error
