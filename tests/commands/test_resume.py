@@ -127,7 +127,7 @@ def test_what_cannot_be_taken_up_says_why(
             study.set_user_attr(SETTINGS, settings)
     for name, reason in {
         "theirs": "was not made by this package",
-        "none": "was made in Python, by a script of your own or before studies kept their settings",
+        "none": "was made in Python, by a script of your own or before studies kept their set",
         "mine": "`data` is 'mine'; it should be one of digits, cub200",
         "cub200": f"data of 'cub200' are not in {tmp_path}/birds; `--root` should say where",
     }.items():
