@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Mapping
 import json
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.pruners import NopPruner
-from optuna.samplers import BaseSampler
-from optuna.samplers import CmaEsSampler
-from optuna.samplers import GPSampler
-from optuna.samplers import RandomSampler
-from optuna.samplers import TPESampler
 from optuna.storages import BaseStorage
 from optuna.study import MaxTrialsCallback
 from optuna.study import Study
@@ -22,11 +19,10 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 from tqdm import tqdm
 
+from cbal_optuna.named_samplers import named_sampler
 from cbal_optuna.objectives import INTERRUPTED
 from cbal_optuna.objectives import Objective
 from cbal_optuna.objectives import Outcome
-from cbal_optuna.objectives import Setting
-from cbal_optuna.sampler import CoordinateDescentSampler
 from cbal_optuna.summary import USUAL
 from cbal_optuna.warm_start import OBJECTIVE
 from cbal_optuna.warm_start import record_start
@@ -41,16 +37,6 @@ SAMPLER, SEARCH_SEED = "sampler", "search_seed"
 
 class FailingTrialsError(RuntimeError):
     """Several trials failed one after the other."""
-
-
-# By the searched part of the start, whose parameters are searched in this order, and a seed.
-SAMPLERS: dict[str, Callable[[Setting, int], BaseSampler]] = {
-    "cd": lambda start, seed: CoordinateDescentSampler(x0=start, order=list(start), seed=seed),
-    "tpe": lambda start, seed: TPESampler(seed=seed),
-    "random": lambda start, seed: RandomSampler(seed=seed),
-    "gp": lambda start, seed: GPSampler(seed=seed),
-    "cma": lambda start, seed: CmaEsSampler(seed=seed),
-}
 
 
 def check_study(study: Study, objective: Objective[Outcome], fresh_seeds: str = "") -> None:
@@ -115,6 +101,7 @@ def open_study(
     seed: int,
     *,
     start_from: str | None = None,
+    sampler_options: Mapping[str, Any] = MappingProxyType({}),
 ) -> Study:
     """Make a study or resume it. Its first trials are the usual setting and the start of the
     search, for every sampler; what an interruption has ended is evaluated again, from its
@@ -125,8 +112,8 @@ def open_study(
             Of the study.
         objective:
             What its trials evaluate.
-        sampler:
-            A key of :data:`SAMPLERS`.
+        sampler, sampler_options:
+            As for :func:`~cbal_optuna.named_samplers.named_sampler`.
         seed:
             Of the sampler.
         start_from:
@@ -150,7 +137,7 @@ def open_study(
         study.set_user_attr(SEARCH_SEED, seed)
     # Coordinate descent goes by the trials; others would draw the numbers of the first run again.
     seed = seed if sampler == "cd" or not trials else _resumed_seed(seed, len(trials))
-    study.sampler = SAMPLERS[sampler](start, seed)
+    study.sampler = named_sampler(sampler, start, seed, sampler_options)
     known = [_params(t) for t in trials if t.state != TrialState.FAIL]
     interrupted = [t.params for t in trials if INTERRUPTED in t.user_attrs]
     for setting in (usual, start, *interrupted):

@@ -22,8 +22,8 @@ from torch import Tensor
 from cbal_optuna import convergence
 from cbal_optuna.command_line import main
 from cbal_optuna.command_line import StudyScript
+from cbal_optuna.command_line.objectives import fill_in_defaults
 from cbal_optuna.command_line.options import parser_of
-from cbal_optuna.command_line.running import fill_in_defaults
 from cbal_optuna.data import Digits
 from cbal_optuna.data import LabelledImages
 from cbal_optuna.objectives import objective

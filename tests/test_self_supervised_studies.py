@@ -12,7 +12,7 @@ from PIL import Image
 import pytest
 
 from cbal_optuna.command_line import main
-from cbal_optuna.command_line import running
+from cbal_optuna.command_line import results
 
 
 STUDIES = Path(__file__).parents[1] / "studies"
@@ -71,7 +71,7 @@ def folder(tmp_path: Path) -> Path:
 def test_cifar10_from_the_command_line_to_the_report(
     run: Callable[..., Result], cifar10: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "FINAL_SEEDS", 2)
+    monkeypatch.setattr(results, "FINAL_SEEDS", 2)
     command = (
         *("cifar10_ssl", "--root", str(cifar10), *TINY, "--confirm", "1", "--final"),
         *("--export", "model"),

@@ -8,13 +8,13 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 import pytest
 
+from cbal_optuna.named_samplers import SAMPLERS
 from cbal_optuna.objectives import RetrievalObjective
 from cbal_optuna.study import check_study
 from cbal_optuna.study import FailingTrialsError
 from cbal_optuna.study import open_study
 from cbal_optuna.study import run_trials
 from cbal_optuna.study import run_usual
-from cbal_optuna.study import SAMPLERS
 
 
 Objectives = Callable[..., RetrievalObjective]

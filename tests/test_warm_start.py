@@ -13,6 +13,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import create_trial
 import pytest
 
+from cbal_optuna.named_samplers import SAMPLERS
 from cbal_optuna.objectives import RetrievalObjective
 from cbal_optuna.objectives import SearchSpace
 from cbal_optuna.objectives import Setting
@@ -20,7 +21,6 @@ from cbal_optuna.report import result_text
 from cbal_optuna.study import load_or_create
 from cbal_optuna.study import open_study
 from cbal_optuna.study import run_trials
-from cbal_optuna.study import SAMPLERS
 from cbal_optuna.warm_start import recorded_start
 from cbal_optuna.warm_start import warm_start
 

@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import argparse
+import os
+from pathlib import Path
 import sys
+from typing import Any
 from typing import TypeVar
 
+from cbal_optuna.plain_files import plain_value
 from cbal_optuna.training import AUTO
 from cbal_optuna.training import WHOLE
 
 
 LARGEST_SEED = 2**31 - 1
+_LARGEST_COUNT = 2**31 - 1
+_LONGEST_FILE_NAME = 255
 
 Number = TypeVar("Number", int, float)
 
 
 def positive(text: str) -> int:
-    return _number(int, text, 1, "a whole number of at least 1")
+    return _count(text, 1)
 
 
 def natural(text: str) -> int:
-    return _number(int, text, 0, "a whole number of at least 0")
+    return _count(text, 0)
 
 
 def micro_batch(text: str) -> int | str:
     if text in (AUTO, WHOLE):
         return text
-    return _number(int, text, 1, f"{AUTO!r}, {WHOLE!r} or a whole number of at least 1")
+    allowed = f"{AUTO!r}, {WHOLE!r} or a whole number of at least 1"
+    return _number(int, text, 1, allowed, _LARGEST_COUNT)
 
 
 def seed(text: str) -> int:
@@ -46,8 +53,47 @@ def study_name(text: str) -> str:
     return text
 
 
+def path(text: str) -> Path:
+    """That of a file or folder, which need not exist."""
+    found = Path(place(text))
+    if any(len(os.fsencode(part)) > _LONGEST_FILE_NAME for part in found.parts):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} has a name of more than {_LONGEST_FILE_NAME} bytes"
+        )
+    return found
+
+
+def place(text: str) -> str:
+    """A path or URL that the system can take."""
+    try:
+        encoded = os.fsencode(text)
+    except UnicodeEncodeError:
+        encoded = b"\0"
+    if b"\0" in encoded:
+        raise argparse.ArgumentTypeError(f"{text!r} has characters that no path or URL has")
+    return text
+
+
 def positive_float(text: str) -> float:
     return _number(float, text, sys.float_info.min, "a positive number")
+
+
+def assignment(text: str) -> tuple[str, Any]:
+    """NAME=VALUE, the value as in a study file."""
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    try:
+        return name, plain_value(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE: {error}") from error
+
+
+def _count(text: str, least: int) -> int:
+    value = _number(int, text, least, f"a whole number of at least {least}")
+    if value > _LARGEST_COUNT:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than {_LARGEST_COUNT}")
+    return value
 
 
 def _number(

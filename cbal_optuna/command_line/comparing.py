@@ -22,20 +22,21 @@ from optuna.study import Study
 from tqdm import tqdm
 
 from cbal_optuna.command_line.argument_types import LARGEST_SEED
+from cbal_optuna.command_line.argument_types import path
 from cbal_optuna.command_line.argument_types import positive
+from cbal_optuna.command_line.objectives import fill_in_defaults
 from cbal_optuna.command_line.options import parser_of
 from cbal_optuna.command_line.output import made_folder
 from cbal_optuna.command_line.parser import Parser
-from cbal_optuna.command_line.running import fill_in_defaults
 from cbal_optuna.command_line.scripts import StudyScript
 from cbal_optuna.comparison import SamplerComparison
 from cbal_optuna.interruption import Interrupted
 from cbal_optuna.interruption import Interruption
+from cbal_optuna.named_samplers import SAMPLERS
 from cbal_optuna.report import comparison_text
 from cbal_optuna.report import write_comparison
 from cbal_optuna.storage import check_storage
 from cbal_optuna.storage import open_storage
-from cbal_optuna.study import SAMPLERS
 from cbal_optuna.study import USABLE
 
 
@@ -147,7 +148,7 @@ def _parser(studies: Path) -> Parser:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="gets the figure and the tables (default: compare-STUDY)",
     )

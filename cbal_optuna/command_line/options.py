@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
+from cbal_optuna.command_line.argument_types import assignment
 from cbal_optuna.command_line.argument_types import micro_batch
 from cbal_optuna.command_line.argument_types import natural
+from cbal_optuna.command_line.argument_types import path
+from cbal_optuna.command_line.argument_types import place
 from cbal_optuna.command_line.argument_types import positive
 from cbal_optuna.command_line.argument_types import positive_float
 from cbal_optuna.command_line.argument_types import seed
 from cbal_optuna.command_line.argument_types import study_name
+from cbal_optuna.command_line.parser import Assignments
 from cbal_optuna.command_line.parser import Parser
 from cbal_optuna.command_line.scripts import Group
 from cbal_optuna.command_line.scripts import StudyScript
 from cbal_optuna.data import default_cache_directory
+from cbal_optuna.named_samplers import SAMPLERS
 from cbal_optuna.objectives import LOSSES
-from cbal_optuna.study import SAMPLERS
 from cbal_optuna.training import AUTO
 from cbal_optuna.training import BATCH_NORM_MODES
 from cbal_optuna.training import LEARNING_RATE_RULES
@@ -28,10 +31,11 @@ from cbal_optuna.training import WHOLE
 FINAL_SEEDS = 5
 
 
-def parser_of(script: StudyScript) -> argparse.ArgumentParser:
-    parser = Parser(
+def parser_of(script: StudyScript, kind: type[Parser] = Parser) -> Parser:
+    parser = kind(
         description=script.description,
-        epilog="Running the same command again resumes the study, or shows its result.",
+        epilog="Running the same command again resumes the study, or shows its result. Options "
+        "may be kept in a file too: studies/run.py.",
     )
     script.add_arguments(parser)
     _add_search_options(parser.add_argument_group("search"), script.space().batch_sizes)
@@ -68,7 +72,8 @@ def _add_search_options(group: Group, batch_sizes: Sequence[int]) -> None:
     )
     group.add_argument(
         "--stop-when-converged",
-        action="store_true",
+        action=argparse.BooleanOptionalAction,
+        default=False,
         help="stop before --n-trials once further trials are expected to gain next to nothing",
     )
     group.add_argument(
@@ -76,6 +81,15 @@ def _add_search_options(group: Group, batch_sizes: Sequence[int]) -> None:
         choices=SAMPLERS,
         default="cd",
         help="cd is coordinate descent; the others are Optuna's (default: %(default)s)",
+    )
+    group.add_argument(
+        "--sampler-options",
+        type=assignment,
+        nargs="+",
+        action=Assignments,
+        default={},
+        metavar="NAME=VALUE",
+        help="arguments of the sampler, as line_search=parabolic or initial_step=0.5 of cd",
     )
     group.add_argument(
         "--start-from",
@@ -93,6 +107,18 @@ def _add_search_options(group: Group, batch_sizes: Sequence[int]) -> None:
         help=f"batch sizes to choose from (default: {_listed(batch_sizes)})",
     )
     group.add_argument(
+        "--space",
+        type=assignment,
+        nargs="+",
+        action=Assignments,
+        default={},
+        metavar="NAME=VALUE",
+        help="what is searched of a hyper-parameter: an interval, as 'balance={low: 0.5, high: "
+        "32, log: true}', a list to choose from, as 'temperature=[0.1, 0.2]', or a fixed value; "
+        "it holds over --batch-sizes, --learning-rate and --weight-decay (default: that of the "
+        "loss)",
+    )
+    group.add_argument(
         "--seed",
         type=seed,
         default=0,
@@ -104,6 +130,7 @@ def _add_search_options(group: Group, batch_sizes: Sequence[int]) -> None:
 def _add_result_options(group: Group, name: str, held_out: str) -> None:
     group.add_argument(
         "--storage",
+        type=place,
         default=f"sqlite:///{name}.db",
         metavar="URL",
         help="database of the study, as SQLAlchemy names it (default: %(default)s)",
@@ -115,7 +142,7 @@ def _add_result_options(group: Group, name: str, held_out: str) -> None:
         help=f"(default: {name}, followed by -LOSS and -SAMPLER where they are not the default)",
     )
     group.add_argument(
-        "--report", type=Path, metavar="FILE.html", help="(default: the study's name .html)"
+        "--report", type=path, metavar="FILE.html", help="(default: the study's name .html)"
     )
     group.add_argument(
         "--confirm",
@@ -127,13 +154,14 @@ def _add_result_options(group: Group, name: str, held_out: str) -> None:
     )
     group.add_argument(
         "--final",
-        action="store_true",
+        action=argparse.BooleanOptionalAction,
+        default=False,
         help=f"train both on all training and validation {held_out} with {FINAL_SEEDS} fresh "
         f"seeds and evaluate them on the test {held_out}",
     )
     group.add_argument(
         "--export",
-        type=Path,
+        type=path,
         metavar="DIR",
         help=f"train the recommended setting on all training and validation {held_out} and write "
         "the model there, as timm loads it; an earlier export is replaced",
@@ -168,7 +196,7 @@ def _add_model_options(group: Group) -> None:
     )
     group.add_argument(
         "--cache-dir",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="keeps decoded images and features (default: $CBAL_CACHE or "
         f"{default_cache_directory()})",
@@ -248,7 +276,7 @@ def _add_training_options(group: Group) -> None:
     )
     group.add_argument(
         "--checkpoint-dir",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="keeps trainings in progress; where machines come and go, a folder that they share "
         "(default: checkpoints in that of --cache-dir)",

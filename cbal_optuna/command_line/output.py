@@ -1,10 +1,13 @@
-"""Folders and reports that a command line names."""
+"""Folders and files that a command line names."""
 
 from __future__ import annotations
 
+import argparse
 import os
 from pathlib import Path
 
+from cbal_optuna.export import check_folder
+from cbal_optuna.storage import check_storage
 from cbal_optuna.storage import sqlite_file
 
 
@@ -49,3 +52,26 @@ def check_report(option: str, path: Path, storage: str) -> None:
         raise ValueError(
             f"{said}, a file that is there and no .html file; it should be another one."
         )
+
+
+def check_places(options: argparse.Namespace) -> bool:
+    """See that report, checkpoints, storage and export can be written to, before anything is, and
+    whether the storage exists.
+
+    Raises:
+        ValueError: Report or storage cannot.
+        OSError: The export cannot.
+    """
+    check_report("--report", options.report, options.storage)
+    if options.checkpoint_dir.exists() and not options.checkpoint_dir.is_dir():
+        raise ValueError(
+            f"`--checkpoint-dir` is {str(options.checkpoint_dir)!r}, a file, not a folder."
+        )
+    exists = check_storage(options.storage)
+    if options.export is not None:
+        weights = Path(options.weights)
+        kept = [options.report, sqlite_file(options.storage), options.cache_dir]
+        kept.append(options.checkpoint_dir)
+        kept += [weights] * weights.is_file()
+        check_folder(options.export, *(path for path in kept if path is not None))
+    return exists

@@ -1,13 +1,43 @@
-"""How wrong arguments are told."""
+"""How arguments are told that are wrong, or that have names of their own."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import Any
 from typing import NoReturn
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence, without the usage, and exits with status 2."""
+    """Says what is wrong in one sentence on one line, without the usage, and exits with status
+    2."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        # argparse drops it and then misses the value.
+        if arg_strings == ["--"] and action.option_strings:
+            raise argparse.ArgumentError(action, "'--' is not a value")
+        return super()._get_values(action, arg_strings)
+
+
+class RaisingParser(Parser):
+    """The same for callers in Python: it raises a ValueError."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(" ".join(message.split()))
+
+
+class Assignments(argparse.Action):
+    """Collects pairs of names and values into a dictionary; later ones hold."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        assert isinstance(values, list)
+        setattr(namespace, self.dest, {**getattr(namespace, self.dest), **dict(values)})

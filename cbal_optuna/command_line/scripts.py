@@ -62,7 +62,8 @@ class StudyScript:
         """Those that other objectives do not have."""
         model.add_argument(
             "--head-only",
-            action="store_true",
+            action=argparse.BooleanOptionalAction,
+            default=False,
             help="freeze the backbone: extract its features once, train the linear head alone",
         )
         training.add_argument(

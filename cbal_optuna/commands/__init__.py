@@ -13,23 +13,30 @@ from cbal_optuna.commands import compare
 from cbal_optuna.commands import dashboard
 from cbal_optuna.commands import export
 from cbal_optuna.commands import report
+from cbal_optuna.commands import resume
 from cbal_optuna.commands import summary
 from cbal_optuna.version import __version__
 
 
 __all__ = ["main"]
 
-_COMMANDS = (summary, report, compare, export, dashboard)
+_COMMANDS = (summary, report, compare, export, dashboard, resume)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit: with status 2 if the input is wrong."""
-    parser = Parser(prog="python -m cbal_optuna", description="Look at stored studies.")
+    parser = Parser(
+        prog="python -m cbal_optuna", description="Look at stored studies, and take them up again."
+    )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in _COMMANDS:
         command.add(commands)
-    options = parser.parse_args(arguments)
+    options, more = parser.parse_known_args(arguments)
+    if options.more is not None:
+        options.more = more
+    elif more:
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         options.run(options)

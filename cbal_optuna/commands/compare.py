@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 
+from cbal_optuna.command_line.argument_types import path
 from cbal_optuna.command_line.output import made_folder
 from cbal_optuna.command_line.parser import Parser
 from cbal_optuna.commands.stored import add_command
@@ -23,16 +23,15 @@ def add(commands: Commands[Parser]) -> None:
         "compare",
         run,
         "Compare how samplers searched, on studies of the same objective.",
-        "sqlite:///digits.db -o comparison",
+        "sqlite:///digits.db -o comparison --json",
     )
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="gets the figure and the tables (default: none are written)",
     )
-    parser.add_argument("--json", action="store_true", help="as JSON, one object a sampler")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
 import ipaddress
+import json
 from socketserver import ThreadingMixIn
 import sys
 from typing import Any
@@ -64,8 +65,9 @@ def run(options: argparse.Namespace) -> None:
             update_dashboard(study, comparisons_of(storage, study))
     with server_of(options.host, options.port, wsgi(storage)) as server:
         host = f"[{options.host}]" if ":" in options.host else options.host
-        print(f"{masked(options.storage)}: http://{host}:{server.server_port}/", flush=True)
-        print("Ctrl-C ends it.", flush=True)
+        url = f"http://{host}:{server.server_port}/"
+        said = f"{masked(options.storage)}: {url}\nCtrl-C ends it."
+        print(json.dumps({"url": url}) if options.json else said, flush=True)
         if not _is_loopback(options.host):
             print(
                 f"Who can reach {options.host} can change and delete the studies.",

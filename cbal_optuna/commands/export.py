@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 from importlib.util import find_spec
+import json
 from pathlib import Path
 
 from optuna.study import Study
 import pandas as pd
 
+from cbal_optuna.command_line.argument_types import path
 from cbal_optuna.command_line.output import made_folder
 from cbal_optuna.command_line.parser import Parser
 from cbal_optuna.commands.stored import add_command
@@ -29,7 +31,7 @@ def add(commands: Commands[Parser]) -> None:
         "sqlite:///cub200.db -o cub200 --figures svg",
     )
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="DIR", help="gets a folder a study"
+        "-o", "--output", type=path, required=True, metavar="DIR", help="gets a folder a study"
     )
     parser.add_argument(
         "--figures",
@@ -56,6 +58,7 @@ def run(options: argparse.Namespace) -> None:
             )
     _, studies = single_objective_studies(options)
     made_folder(options.output)
+    written = {}
     for study in studies:
         # Names may have any characters.
         name = "".join(c if c.isalnum() or c in "-_." else "_" for c in study.study_name)
@@ -64,7 +67,8 @@ def run(options: argparse.Namespace) -> None:
             _write_figures(folder, study, kind)
         for kind in options.trials:
             _write_trials(folder / f"trials.{kind}", study)
-        print(folder)
+        written[study.study_name] = str(folder)
+    print(json.dumps(written, indent=2) if options.json else "\n".join(written.values()))
 
 
 def _write_figures(folder: Path, study: Study, kind: str) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
+from cbal_optuna.command_line.argument_types import path
 from cbal_optuna.command_line.output import check_report
 from cbal_optuna.command_line.parser import Parser
 from cbal_optuna.commands.stored import add_command
@@ -26,7 +28,7 @@ def add(commands: Commands[Parser]) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=path,
         default=Path("report.html"),
         metavar="FILE.html",
         help="(default: %(default)s)",
@@ -41,4 +43,4 @@ def run(options: argparse.Namespace) -> None:
         write_report(options.output, *reported[0])
     else:
         write_reports(options.output, f"{len(reported)} studies", reported)
-    print(options.output)
+    print(json.dumps({"report": str(options.output)}) if options.json else options.output)

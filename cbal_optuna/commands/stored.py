@@ -10,6 +10,7 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.study import Study
 
+from cbal_optuna.command_line.argument_types import place
 from cbal_optuna.command_line.parser import Parser
 from cbal_optuna.retraining import is_comparison
 from cbal_optuna.retraining import SettingComparison
@@ -50,7 +51,10 @@ def add_command(
         epilog=f"example: python -m cbal_optuna {name} {example}",
     )
     parser.add_argument(
-        "storage", metavar="STORAGE", help="URL of the database, as sqlite:///cub200.db"
+        "storage",
+        type=place,
+        metavar="STORAGE",
+        help="URL of the database, as sqlite:///cub200.db",
     )
     parser.add_argument(
         "--study",
@@ -59,7 +63,8 @@ def add_command(
         metavar="NAME",
         help="(default: all, but for those that hold trainings with fresh seeds)",
     )
-    parser.set_defaults(run=run)
+    parser.add_argument("--json", action="store_true", help="say the result as JSON")
+    parser.set_defaults(run=run, more=None)
     return parser
 
 

@@ -9,6 +9,7 @@ import math
 import sys
 from typing import Any
 from typing import ClassVar
+from typing import TypeVar
 
 from optuna.distributions import BaseDistribution
 from optuna.distributions import CategoricalDistribution
@@ -20,9 +21,12 @@ from optuna.trial import Trial
 from cbal_optuna.losses import SplitInfoNCELoss
 from cbal_optuna.losses import SplitLoss
 from cbal_optuna.losses import SplitMarginLoss
+from cbal_optuna.objectives.ranges import plain_range
+from cbal_optuna.objectives.ranges import range_of
 
 
 Setting = dict[str, Any]
+SpaceT = TypeVar("SpaceT", bound="SearchSpace")
 
 _LOSSES: dict[str, Callable[..., SplitLoss]] = {
     "infonce": SplitInfoNCELoss,
@@ -92,7 +96,7 @@ class SearchSpace:
     _own_defaults: ClassVar[Setting] = {}
     _own_usual: ClassVar[Setting] = {}
 
-    def __init__(self, loss: str = "infonce", **parameters: Any) -> None:
+    def __init__(self, /, loss: str = "infonce", **parameters: Any) -> None:
         if loss not in LOSSES:
             raise ValueError(f"`loss` is {loss!r}; it should be one of {', '.join(LOSSES)}.")
         defaults = {n: self._own_defaults.get(n, p) for n, p in _DEFAULTS[loss].items()}
@@ -107,6 +111,45 @@ class SearchSpace:
         }
         for name, value in self._parameters.items():
             _check_range(loss, name, value)
+
+    @classmethod
+    def from_dict(cls: type[SpaceT], plain: Mapping[str, Any]) -> SpaceT:
+        """The space that a file describes.
+
+        Example:
+            .. code-block:: python
+
+                SearchSpace.from_dict(
+                    {
+                        "loss": "infonce",
+                        "balance": {"low": 0.5, "high": 32, "log": True},
+                        "temperature": 0.1,
+                        "batch_size": [32, 64, 128],
+                    }
+                )
+
+        Args:
+            plain:
+                The loss, and by name the hyper-parameters that are not as usual: a fixed value, a
+                list of choices, or an interval with ``low`` and ``high``, and if need be ``step``,
+                ``log`` or ``whole``, for whole numbers.
+
+        Raises:
+            ValueError: As for the class, or something is none of these.
+        """
+        if not isinstance(plain, Mapping):
+            raise ValueError(f"The space is {plain!r}; it should have names and values.")
+        parameters = {
+            str(name): range_of(str(name), value, whole=name == "batch_size")
+            for name, value in plain.items()
+            if name != "loss"
+        }
+        return cls(plain.get("loss", "infonce"), **parameters)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The loss and all hyper-parameters in plain types, as files of YAML or JSON have them."""
+        plain = {name: plain_range(value) for name, value in self._parameters.items()}
+        return {"loss": self.loss, **plain}
 
     @property
     def usual(self) -> Setting:

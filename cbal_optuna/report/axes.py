@@ -95,7 +95,8 @@ def _log_ticks(low: float, high: float) -> dict[str, Any]:
     decades = range(math.floor(low), math.ceil(high) + 1)
     steps = (1, 2, 5) if high - low <= 3 else (1,)
     ticks = [float(f"{step}e{decade}") for decade in decades for step in steps]
-    ticks = [tick for tick in ticks if low - 1e-9 <= math.log10(tick) <= high + 1e-9]
+    # The smallest decade there is in floating point is followed by 0.
+    ticks = [t for t in ticks if t > 0 and low - 1e-9 <= math.log10(t) <= high + 1e-9]
     return {"tickvals": ticks, "ticktext": list(map(label, ticks))} if len(ticks) > 2 else {}
 
 

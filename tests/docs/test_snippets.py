@@ -27,6 +27,7 @@ from cbal_optuna.commands import main
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+RUN_FILE = "studies/run.py"
 OPTIONAL = {
     "hydra",
     "lightning",
@@ -137,6 +138,8 @@ def test_the_snippets_of_a_page_run(
         for command in commands_of(block):
             if (place / command[0]).is_file():
                 subprocess.run([sys.executable, *command], check=True)
+            elif command[0] == RUN_FILE:
+                subprocess.run([sys.executable, ROOT / RUN_FILE, *command[1:]], check=True)
             elif command[:2] == ["-m", "cbal_optuna"]:
                 with pytest.raises(SystemExit) as exit:
                     main(command[2:])
@@ -150,7 +153,7 @@ def test_the_snippets_of_a_page_run(
         for blocks in PAGES.values()
         for block in blocks
         for command in commands_of(block)
-        if command[0].startswith("studies/")
+        if command[0].startswith("studies/") and command[0] != RUN_FILE
     ],
 )
 def test_the_studies_have_the_options_that_commands_give(command: list[str]) -> None:
