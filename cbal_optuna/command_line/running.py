@@ -17,6 +17,7 @@ from optuna.study import Study
 
 from cbal_optuna.command_line.data_sets import SCRIPTS
 from cbal_optuna.command_line.description import StudyDescription
+from cbal_optuna.command_line.following import follow
 from cbal_optuna.command_line.objectives import fill_in_defaults
 from cbal_optuna.command_line.objectives import objective_of
 from cbal_optuna.command_line.options import parser_of
@@ -50,6 +51,9 @@ from cbal_optuna.study import FailingTrialsError
 from cbal_optuna.study import open_study
 from cbal_optuna.study import run_trials
 from cbal_optuna.study import run_usual
+from cbal_optuna.training import OneProcess
+from cbal_optuna.training import Ranks
+from cbal_optuna.training import ranks_of_environment
 from cbal_optuna.warm_start import warm_start
 from cbal_optuna.workers import NoWorkerError
 from cbal_optuna.workers import run_trials_with
@@ -69,8 +73,23 @@ def main(script: StudyScript, arguments: Sequence[str] | None = None) -> NoRetur
 def run_study(parser: Parser, script: StudyScript, options: argparse.Namespace) -> int:
     """Run a study as its options say; gives the exit status.
 
-    What goes wrong, an interruption too, is said by the parser, which exits.
+    Of several processes that torchrun has started, the first has the study, and the others take
+    part in its trainings. What goes wrong, an interruption too, is said by the parser, which
+    exits.
     """
+    ranks = ranks_of_environment()
+    if isinstance(ranks, Ranks) and not ranks.leads:
+        return follow(script, options, ranks)
+    try:
+        return _led(parser, script, options, ranks)
+    finally:
+        ranks.end()
+
+
+def _led(
+    parser: Parser, script: StudyScript, options: argparse.Namespace, ranks: OneProcess
+) -> int:
+    """Run the study in this process; gives the exit status."""
     # Other scripts may have options of any kind, and only they can resume their studies.
     is_ours = script in SCRIPTS.values()
     settings = StudyDescription.of(script, options).to_dict() if is_ours else None
@@ -82,7 +101,13 @@ def run_study(parser: Parser, script: StudyScript, options: argparse.Namespace) 
     try:
         exists = check_places(options)
         named_sampler(options.sampler, {}, options.seed, options.sampler_options)
+        if options.workers > 1 and ranks.size > 1:
+            raise ValueError(
+                f"`--workers` is {options.workers}; it should be 1 where torchrun has all "
+                "processes do one training together."
+            )
         objective = objective_of(script, options, interruption.check)
+        objective.share(ranks)
         if exists:
             _check_studies(options, objective)
         elif options.start_from is not None:
@@ -90,7 +115,7 @@ def run_study(parser: Parser, script: StudyScript, options: argparse.Namespace) 
                 f"`--start-from` is {options.start_from!r}; there is no `--storage` "
                 f"{masked(options.storage)} yet that could hold it."
             )
-        objective.prepare()
+        ranks.prepare(objective.prepare)
         storage = open_storage(options.storage)
         workers = Workers(objective, storage, options.workers) if options.workers > 1 else None
     except (ValueError, OSError) as error:

@@ -203,9 +203,9 @@ class Trainings(ABC, Generic[OutcomeT]):
         self.device = device
         self._on_step = on_step
 
-    def share(self, ranks: Ranks) -> None:
-        """Do each training together with other processes, which :meth:`follow` the first; on a
-        CUDA device of its own each, if there are any.
+    def share(self, ranks: OneProcess) -> None:
+        """Do each training together with other processes, if there are any, which :meth:`follow`
+        the first; each has a CUDA device of its own, if there are any.
 
         Raises:
             ValueError: A batch size or an option of the training is not fit for it.
@@ -216,10 +216,10 @@ class Trainings(ABC, Generic[OutcomeT]):
                 f"`batch_size` may be {unfit[0]}; with {ranks.size} processes it should be a "
                 "multiple of their number."
             )
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and isinstance(ranks, Ranks):
             self.device = torch.device("cuda", ranks.local_rank)
             torch.cuda.set_device(self.device)
-        elif self.training.batch_norm == SYNCHRONISED:
+        elif self.training.batch_norm == SYNCHRONISED and ranks.size > 1:
             raise ValueError(
                 f"`batch_norm` is {SYNCHRONISED!r}; torch can do that on CUDA devices only."
             )

@@ -26,6 +26,7 @@ from cbal_optuna.training.options import TrainingOptions
 from cbal_optuna.training.phases import PHASES
 from cbal_optuna.training.ranks import OneProcess
 from cbal_optuna.training.ranks import Ranks
+from cbal_optuna.training.ranks import ranks_of_environment
 from cbal_optuna.training.regimes import EndToEnd
 from cbal_optuna.training.regimes import HeadOnly
 from cbal_optuna.training.regimes import Regime
@@ -59,6 +60,7 @@ __all__ = [
     "WHOLE",
     "cached_forward",
     "is_out_of_memory",
+    "ranks_of_environment",
     "small_stem",
     "train",
 ]

@@ -9,6 +9,7 @@ and the next one begins with a new group.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextlib import suppress
@@ -58,6 +59,13 @@ class OneProcess:
         """Whether this is the process that has the study."""
         return self.rank == 0
 
+    def prepare(self, prepare: Callable[[], None]) -> None:
+        """Do what leaves files behind: on each machine, one process does so before the others."""
+        prepare()
+
+    def end(self) -> None:
+        """Say, as the leader, that there is no more to do."""
+
     @contextmanager
     def together(self, device: torch.device, **work: Any) -> Iterator[None]:
         """Do some work, described by plain values, on a device of each process.
@@ -95,26 +103,29 @@ class Ranks(OneProcess):
             The number of this process, and how many there are.
         local_rank:
             The number of this process on its machine.
+        machine:
+            The number of that.
     """
 
-    def __init__(self, store: Store, rank: int, size: int, local_rank: int) -> None:
+    def __init__(
+        self, store: Store, rank: int, size: int, *, local_rank: int = 0, machine: int = 0
+    ) -> None:
         self._store = store
         self.rank = rank
         self.size = size
         self.local_rank = local_rank
+        self._machine = machine
         self._n_works = 0
         self._n_met = 0
 
-    @classmethod
-    def of_environment(cls) -> Ranks | None:
-        """Those that torchrun has started; :obj:`None` if there is but one process."""
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-            return None
-        store, rank, size = next(rendezvous("env://"))
-        return cls(store, rank, size, int(os.environ["LOCAL_RANK"]))
+    def prepare(self, prepare: Callable[[], None]) -> None:
+        key = f"prepared/{self._machine}"
+        while self.local_rank > 0 and not self._store.check([key]):
+            time.sleep(_PAUSE)
+        prepare()
+        self._store.set(key, "")
 
     def end(self) -> None:
-        """Say, as the leader, that there is no more to do."""
         self._store.set(f"work/{self._n_works + 1}", json.dumps(_END))
 
     def works(self) -> Iterator[dict[str, Any]]:
@@ -234,6 +245,16 @@ class Ranks(OneProcess):
 
     def _key(self, *parts: object) -> str:
         return "/".join(map(str, ("during", self._n_works, *parts)))
+
+
+def ranks_of_environment() -> OneProcess:
+    """The processes that torchrun has started, if there is more than this one."""
+    environment = os.environ
+    if int(environment.get("WORLD_SIZE", "1")) == 1:
+        return OneProcess()
+    store, rank, size = next(rendezvous("env://"))
+    local_rank, machine = (int(environment.get(k, "0")) for k in ("LOCAL_RANK", "GROUP_RANK"))
+    return Ranks(store, rank, size, local_rank=local_rank, machine=machine)
 
 
 def _described(error: BaseException) -> str:

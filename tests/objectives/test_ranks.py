@@ -25,6 +25,7 @@ from cbal_optuna.objectives import SearchSpace
 from cbal_optuna.training import Augmentation
 from cbal_optuna.training import Checkpoints
 from cbal_optuna.training import Ranks
+from cbal_optuna.training import ranks_of_environment
 from cbal_optuna.training import TrainingOptions
 
 
@@ -78,8 +79,8 @@ class PrunedOnce(optuna.pruners.BasePruner):
 
 def run_rank(folder: Path) -> None:
     torch.set_num_threads(1)
-    ranks = Ranks.of_environment()
-    assert ranks is not None
+    ranks = ranks_of_environment()
+    assert isinstance(ranks, Ranks)
     if not ranks.leads:
         follow(folder, ranks)
         return
@@ -187,7 +188,7 @@ def test_an_interrupted_training_goes_on_from_the_checkpoint_of_the_leader(
 
 def test_batches_are_to_be_divisible(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="`batch_size` may be 32; with 3 processes"):
-        digits(tmp_path).share(Ranks(distributed.HashStore(), 0, 3, 0))
+        digits(tmp_path).share(Ranks(distributed.HashStore(), 0, 3))
 
 
 if __name__ == "__main__":
