@@ -16,7 +16,7 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 import plotly.graph_objects as go
 
-from cbal_optuna.report import FIGURES
+from cbal_optuna.report import drawn
 from cbal_optuna.report import result_markdown
 from cbal_optuna.report import timeline
 from cbal_optuna.retraining import SettingComparison
@@ -30,8 +30,6 @@ _END = "[cbal-end]: # (Up to here.)"
 # What MySQL's TEXT holds, if every character were of four bytes.
 _LONGEST = 16_000
 _INTERVAL_SECONDS = 30.0
-# The dashboard has a timeline of its own.
-_SHOWN = [kind for kind in FIGURES if kind.draw is not timeline]
 _HEIGHT = 450
 # Of the time of the trials, the part that updates may take.
 _SHARE = 0.01
@@ -77,7 +75,12 @@ def update_dashboard(study: Study, comparisons: Sequence[SettingComparison] = ()
         ValueError: The study has several objectives.
     """
     result = result_markdown(study, comparisons)
-    figures = {kind.name: _fitted(kind.draw(study), kind.title) for kind in _SHOWN}
+    figures = {
+        kind.name: _fitted(figure, kind.title)
+        for kind, figure in drawn(study)
+        # The dashboard has a timeline of its own.
+        if kind.draw is not timeline
+    }
     storage, study_id = study._storage, study._study_id
     for name, figure in figures.items():
         _save(storage, study_id, _FIGURE.format(name), figure.to_json())

@@ -16,7 +16,7 @@ from cbal_optuna.command_line.parser import Parser
 from cbal_optuna.commands.stored import add_command
 from cbal_optuna.commands.stored import Commands
 from cbal_optuna.commands.stored import single_objective_studies
-from cbal_optuna.report import FIGURES
+from cbal_optuna.report import drawn
 
 
 _NEEDS = {"png": "kaleido", "svg": "kaleido", "parquet": "pyarrow"}
@@ -72,14 +72,14 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _write_figures(folder: Path, study: Study, kind: str) -> None:
-    for figure in FIGURES:
-        drawn, path = figure.draw(study), folder / f"{figure.name}.{kind}"
+    for shown, figure in drawn(study):
+        path = folder / f"{shown.name}.{kind}"
         if kind == "html":
-            drawn.write_html(path)
+            figure.write_html(path)
             continue
-        drawn.update_layout(paper_bgcolor="white")
+        figure.update_layout(paper_bgcolor="white")
         try:
-            drawn.write_image(path, width=900, height=drawn.layout.height, scale=2)
+            figure.write_image(path, width=900, height=figure.layout.height, scale=2)
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"{kind!r} cannot be drawn by kaleido: {reason}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cbal_optuna.objectives.carrying import carry_over
 from cbal_optuna.objectives.infeasible import InfeasibleSettingError
+from cbal_optuna.objectives.objective import CURVE
 from cbal_optuna.objectives.objective import INTERRUPTED
 from cbal_optuna.objectives.objective import Objective
 from cbal_optuna.objectives.objective import versions
@@ -24,6 +25,7 @@ from cbal_optuna.objectives.trainings import VALIDATION
 
 __all__ = [
     "BATCH_SIZES",
+    "CURVE",
     "INTERRUPTED",
     "InfeasibleSettingError",
     "LOSSES",

@@ -17,6 +17,7 @@ from cbal_optuna.feasibility import record_feasibility
 from cbal_optuna.objectives.checks import check_positive
 from cbal_optuna.objectives.infeasible import InfeasibleSettingError
 from cbal_optuna.objectives.outcome import mean_attributes
+from cbal_optuna.objectives.outcome import mean_curve
 from cbal_optuna.objectives.outcome import Outcome
 from cbal_optuna.objectives.racing import expected_mean
 from cbal_optuna.objectives.racing import is_lost
@@ -28,6 +29,8 @@ from cbal_optuna.version import __version__
 
 #: The user attribute of a trial that a signal has ended.
 INTERRUPTED = "interrupted"
+#: That of the terms of the loss in the course of the training: up to 50 numbers for each.
+CURVE = "curve"
 
 
 class Objective(Trainings[OutcomeT]):
@@ -110,6 +113,7 @@ class Objective(Trainings[OutcomeT]):
         for outcome in outcomes:
             for name, remark in outcome.remarks.items():
                 trial.set_user_attr(name, remark)
+        trial.set_user_attr(CURVE, mean_curve(outcomes))
         values = [outcome.value for outcome in outcomes]
         trial.set_user_attr("values", values)
         record_feasibility(trial, "trainable", feasible=True)

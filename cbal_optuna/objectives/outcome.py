@@ -36,8 +36,9 @@ class Outcome(ABC):
         return {}
 
     def attributes(self) -> dict[str, float]:
-        """All numbers, by the names under which they are stored."""
+        """All single numbers, by the names under which they are stored."""
         record = {k: v for k, v in asdict(self.record).items() if v is not None}
+        del record["curve"]
         phases = {f"{phase}_seconds": v for phase, v in record.pop("phases").items()}
         return {**self.measures(), **record, **phases}
 
@@ -74,3 +75,13 @@ def mean_attributes(outcomes: Sequence[Outcome]) -> dict[str, float]:
     """The mean of each number over several trainings."""
     attributes = [outcome.attributes() for outcome in outcomes]
     return {name: float(np.mean([a[name] for a in attributes])) for name in attributes[0]}
+
+
+def mean_curve(outcomes: Sequence[Outcome]) -> dict[str, list[float]]:
+    """The mean over several trainings with one setting of each term in the course of the training,
+    to five digits."""
+    curves = [outcome.record.curve for outcome in outcomes]
+    return {
+        term: [float(f"{mean:.5g}") for mean in np.mean([curve[term] for curve in curves], axis=0)]
+        for term in curves[0]
+    }

@@ -8,13 +8,14 @@ from cbal_optuna.report.comparison import write_comparison
 from cbal_optuna.report.figures import history
 from cbal_optuna.report.figures import search_path
 from cbal_optuna.report.figures import slices
-from cbal_optuna.report.gallery import FIGURES
+from cbal_optuna.report.gallery import drawn
 from cbal_optuna.report.html import write_report
 from cbal_optuna.report.markdown import code
 from cbal_optuna.report.markdown import escaped
 from cbal_optuna.report.markdown import markdown_table
 from cbal_optuna.report.markdown import result_markdown
 from cbal_optuna.report.several import write_reports
+from cbal_optuna.report.terms import terms
 from cbal_optuna.report.text import result_text
 from cbal_optuna.report.timeline import timeline
 from cbal_optuna.report.words import label
@@ -22,11 +23,11 @@ from cbal_optuna.report.words import METRIC_NAMES
 
 
 __all__ = [
-    "FIGURES",
     "METRIC_NAMES",
     "best_so_far",
     "code",
     "comparison_text",
+    "drawn",
     "escaped",
     "history",
     "label",
@@ -35,6 +36,7 @@ __all__ = [
     "result_text",
     "search_path",
     "slices",
+    "terms",
     "timeline",
     "write_comparison",
     "write_report",

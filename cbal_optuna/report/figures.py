@@ -171,6 +171,16 @@ def slices(study: Study) -> go.Figure:
     return figure
 
 
+def best_trial(study: Study) -> FrozenTrial | None:
+    """That of the best usable value, if there is any.
+
+    Raises:
+        ValueError: The study has several objectives.
+    """
+    valued = _valued(_begun(study))
+    return _best(valued, study.direction) if valued else None
+
+
 def _begun(study: Study) -> list[FrozenTrial]:
     if len(study.directions) > 1:
         raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from optuna.study import Study
@@ -11,6 +12,7 @@ import plotly.graph_objects as go
 from cbal_optuna.report.figures import history
 from cbal_optuna.report.figures import search_path
 from cbal_optuna.report.figures import slices
+from cbal_optuna.report.terms import terms
 from cbal_optuna.report.timeline import timeline
 
 
@@ -24,13 +26,14 @@ class Figure:
         title, caption:
             For people.
         draw:
-            Makes it; :obj:`ValueError` if the study has several objectives.
+            Makes it, if the study has something for it; :obj:`ValueError` if it has several
+            objectives.
     """
 
     name: str
     title: str
     caption: str
-    draw: Callable[[Study], go.Figure]
+    draw: Callable[[Study], go.Figure | None]
 
 
 FIGURES = (
@@ -52,9 +55,29 @@ FIGURES = (
         slices,
     ),
     Figure(
+        "terms",
+        "The two terms over the training",
+        "The positive term falls as images that belong together come together, the entropy term "
+        "as the others move apart; the loss is the sum of the two curves. Each point is the mean "
+        "over a fiftieth of the training, or over a step where there are fewer.",
+        terms,
+    ),
+    Figure(
         "timeline",
         "Timeline",
         "When each trial ran, one line above the other where several ran at a time.",
         timeline,
     ),
 )
+
+
+def drawn(study: Study) -> Iterator[tuple[Figure, go.Figure]]:
+    """The figures that a study has something for.
+
+    Raises:
+        ValueError: The study has several objectives.
+    """
+    for kind in FIGURES:
+        figure = kind.draw(study)
+        if figure is not None:
+            yield kind, figure

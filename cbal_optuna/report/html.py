@@ -16,7 +16,7 @@ import uuid
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from cbal_optuna.report.gallery import FIGURES
+from cbal_optuna.report.gallery import drawn
 from cbal_optuna.report.page import figure_html
 from cbal_optuna.report.page import page
 from cbal_optuna.report.page import table
@@ -212,10 +212,8 @@ def _interval(interval: Interval) -> str:
 
 def _figures(study: Study, prefix: str, with_library: bool) -> str:
     parts = []
-    for i, kind in enumerate(FIGURES):
-        html = figure_html(
-            kind.draw(study), f"{prefix}{kind.name}", with_library=with_library and i == 0
-        )
+    for i, (kind, figure) in enumerate(drawn(study)):
+        html = figure_html(figure, f"{prefix}{kind.name}", with_library=with_library and i == 0)
         parts.append(f"<h2>{kind.title}</h2>\n<p>{kind.caption}</p>\n{html}")
     return "".join(parts)
 

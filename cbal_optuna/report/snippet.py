@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
@@ -17,13 +19,11 @@ _LOSSES = {
 def loss_snippet(study: Study, trial: FrozenTrial) -> str:
     """The loss with a trial's setting, and the rest of it as variables; empty if the study does
     not say which loss it is about."""
-    objective = study.user_attrs.get(OBJECTIVE)
-    described = objective if isinstance(objective, dict) else {}
-    space = described.get("space")
+    described = _described(study)
     loss = str(described.get("loss"))
-    if loss not in _LOSSES or not isinstance(space, dict):
+    if loss not in _LOSSES or not isinstance(described.get("space"), dict):
         return ""
-    setting = {**space, **trial.params}
+    setting = known_setting(study, trial)
     name, parameters = _LOSSES[loss]
     arguments = ", ".join(f"{p}={setting[p]!r}" for p in parameters if p in setting)
     rest = [f"{p} = {value!r}" for p, value in setting.items() if p not in parameters]
@@ -37,3 +37,14 @@ def loss_snippet(study: Study, trial: FrozenTrial) -> str:
             "",
         ]
     )
+
+
+def known_setting(study: Study, trial: FrozenTrial) -> dict[str, Any]:
+    """All hyper-parameters of a trial, as far as the study says what is not searched."""
+    space = _described(study).get("space")
+    return {**(space if isinstance(space, dict) else {}), **trial.params}
+
+
+def _described(study: Study) -> dict[str, Any]:
+    objective = study.user_attrs.get(OBJECTIVE)
+    return objective if isinstance(objective, dict) else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 import math
@@ -20,6 +21,7 @@ from cbal_optuna.losses import SplitLoss
 from cbal_optuna.losses import SplitTerms
 from cbal_optuna.training.allocator import keep_freed_memory
 from cbal_optuna.training.checkpoint import Checkpoint
+from cbal_optuna.training.curve import TermSums
 from cbal_optuna.training.device_rows import on_device
 from cbal_optuna.training.gradient_caching import ChunkedForward
 from cbal_optuna.training.micro_batches import MicroBatches
@@ -54,6 +56,8 @@ class TrainingRecord:
         gradient_ratio:
             On the last batch, the norm of the gradient of balance x entropy with respect to the
             embeddings, divided by that of the positive term.
+        curve:
+            Of each term, its means over up to 50 equal parts of the training.
         seconds:
             Wall-clock time of the steps, without evaluations and checkpoints.
         phases:
@@ -70,6 +74,7 @@ class TrainingRecord:
     positive: float
     entropy: float
     gradient_ratio: float
+    curve: Mapping[str, Sequence[float]]
     seconds: float
     phases: Mapping[Phase, float]
     samples_per_second: float
@@ -157,7 +162,7 @@ def train(
         schedule,
         micro_batches or MicroBatches(options.micro_batch),
         phase_clock(device),
-        total=torch.zeros((), device=device),
+        TermSums(n_steps, device),
     )
     if checkpoint is not None:
         state.resume(checkpoint)
@@ -173,19 +178,18 @@ def train(
         batch, batch_labels = inputs(items), targets[on_device(items, device)]
         gradients = partial(_gradients, embed, loss, batch, batch_labels, clock)
         clock.enter("forward")
-        embeddings, terms, batch_loss = state.micro_batches.run(model, batch, gradients)
+        embeddings, terms = state.micro_batches.run(model, batch, gradients)
         clock.enter("step")
         optimizer.step()
         schedule.step()
-        state.total += batch_loss
+        state.terms.add(state.step, terms)
         state.step += 1
         if state.step in evaluation_steps:
             # But for checkpoints, the only synchronisations with the device: a NaN once there
             # stays in the total.
-            if not math.isfinite(state.total.item()):
-                raise DivergedError(
-                    f"the loss was {state.total.item()} by step {state.step} of {n_steps}"
-                )
+            total = loss.balanced(state.terms.total()).item()
+            if not math.isfinite(total):
+                raise DivergedError(f"the loss was {total} by step {state.step} of {n_steps}")
             clock.enter("evaluation")
             value, evaluation = evaluate()
             state.values.append(float(value))
@@ -197,6 +201,7 @@ def train(
         positive=terms.positive.item(),
         entropy=terms.entropy.item(),
         gradient_ratio=_gradient_ratio(loss, embeddings, batch_labels),
+        curve=state.terms.curve(),
         seconds=seconds,
         phases=phases,
         samples_per_second=n_steps * batch_size / seconds,
@@ -213,8 +218,8 @@ def _gradients(
     labels: Tensor,
     clock: PhaseClock,
     micro_batch: int,
-) -> tuple[Tensor, SplitTerms, Tensor]:
-    """Leaves the gradient of the loss with the parameters; gives embeddings, terms and loss."""
+) -> tuple[Tensor, SplitTerms]:
+    """Leaves the gradient of the loss with the parameters; gives embeddings and terms."""
     embed.zero_grad(set_to_none=True)
     device = batch.device.type
     with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
@@ -224,7 +229,7 @@ def _gradients(
     value = loss.balanced(terms)
     clock.enter("backward")
     value.backward()
-    return embeddings.detach(), SplitTerms(*(t.detach() for t in terms)), value.detach()
+    return embeddings.detach(), SplitTerms(*(t.detach() for t in terms))
 
 
 def _peak_memory_mb(device: torch.device) -> float | None:

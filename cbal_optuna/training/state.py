@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from cbal_optuna.training.checkpoint import Checkpoint
+from cbal_optuna.training.curve import TermSums
 from cbal_optuna.training.micro_batches import MicroBatches
 from cbal_optuna.training.phases import PhaseClock
 from cbal_optuna.training.ranks import OneProcess
@@ -32,10 +33,8 @@ class TrainingState:
     the time of their steps and gives the same ones.
 
     Args:
-        model, loss, optimizer, schedule, micro_batches, clock:
+        model, loss, optimizer, schedule, micro_batches, clock, terms:
             Of this training.
-        total:
-            Sum of the losses of all steps, a 0-d tensor on the device.
         step:
             Steps done.
         values:
@@ -50,7 +49,7 @@ class TrainingState:
     schedule: LRScheduler
     micro_batches: MicroBatches
     clock: PhaseClock
-    total: Tensor
+    terms: TermSums
     step: int = 0
     written: int = 0
     values: list[float] = field(default_factory=list)
@@ -73,7 +72,7 @@ class TrainingState:
 
     def share(self, ranks: OneProcess) -> None:
         """Go on from where the leader does, each rank with random numbers of its own."""
-        state = ranks.shared(self.state_dict() if self.step else {}, self.total.device)
+        state = ranks.shared(self.state_dict() if self.step else {}, self.terms.sums.device)
         if ranks.leads:
             return
         if state:
@@ -120,10 +119,10 @@ class TrainingState:
             "schedule": self.schedule.state_dict(),
             "micro_batch": self.micro_batches.found,
             "seconds": self.clock.seconds(),
-            "total": self.total,
+            "terms": self.terms.sums,
             "step": self.step,
             "values": list(self.values),
-            "random": _random_state(self.total.device),
+            "random": _random_state(self.terms.sums.device),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -131,10 +130,10 @@ class TrainingState:
             getattr(self, name).load_state_dict(state[name])
         self.micro_batches.found = state["micro_batch"]
         self.clock.set(state["seconds"])
-        self.total = state["total"].to(self.total.device)
+        self.terms.load(state["terms"])
         self.step = state["step"]
         self.values = list(state["values"])
-        _set_random_state(self.total.device, state["random"])
+        _set_random_state(self.terms.sums.device, state["random"])
 
 
 def _random_state(device: torch.device) -> dict[str, Tensor]:
