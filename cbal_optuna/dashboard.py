@@ -20,6 +20,7 @@ from cbal_optuna.report import drawn
 from cbal_optuna.report import result_markdown
 from cbal_optuna.report import timeline
 from cbal_optuna.retraining import SettingComparison
+from cbal_optuna.storage import engine_of
 
 
 _NOTE, _NOTE_VERSION = "dashboard:note_str:", "dashboard:note_ver"
@@ -131,9 +132,7 @@ def _save(storage: BaseStorage, study_id: int, prefix: str, text: str) -> None:
 def _pieces(storage: BaseStorage, text: str) -> list[str]:
     """A single one, but for MySQL, where those of two workers may be mixed until the next
     update."""
-    engine = getattr(
-        storage, "engine", getattr(getattr(storage, "_backend", None), "engine", None)
-    )
+    engine = engine_of(storage)
     if engine is None or engine.dialect.name not in ("mysql", "mariadb"):
         return [text]
     return [text[i : i + _LONGEST] for i in range(0, len(text), _LONGEST)]

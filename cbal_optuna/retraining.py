@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 import math
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -26,12 +27,15 @@ from optuna.trial import TrialState
 from scipy.stats import t as student_t
 from tqdm import tqdm
 
+from cbal_optuna.artifacts import artifact_directory
 from cbal_optuna.objectives import mean_attributes
 from cbal_optuna.objectives import Objective
 from cbal_optuna.objectives import Outcome
 from cbal_optuna.objectives import Setting
 from cbal_optuna.objectives import TEST
 from cbal_optuna.objectives import VALIDATION
+from cbal_optuna.stored_pictures import keep_pictures
+from cbal_optuna.stored_pictures import StoredPictures
 from cbal_optuna.study import load_or_create
 from cbal_optuna.workers import train_with
 from cbal_optuna.workers import Workers
@@ -81,6 +85,8 @@ class SettingComparison:
             By metric, one value per seed; the first metric is what was searched.
         held_out:
             What that part consists of: ``"classes"`` or ``"images"``.
+        pictures:
+            Of what the first training with each has made of that part, if there are any.
     """
 
     part: str
@@ -88,6 +94,7 @@ class SettingComparison:
     usual: Mapping[str, np.ndarray]
     best: Mapping[str, np.ndarray]
     held_out: str = "classes"
+    pictures: StoredPictures | None = None
 
     @property
     def evaluated_on(self) -> str:
@@ -209,7 +216,24 @@ def _compared(
         rows = [trainings[seed].user_attrs for seed in seeds]
         return {m: np.array([row[m] for row in rows]) for m in attributes[_MEASURES]}
 
-    return SettingComparison(part, seeds, values(usual), values(best), attributes[_HELD_OUT])
+    return SettingComparison(
+        part,
+        seeds,
+        values(usual),
+        values(best),
+        attributes[_HELD_OUT],
+        _stored_pictures(study, seeds, usual, best),
+    )
+
+
+def _stored_pictures(
+    study: Study, seeds: tuple[int, ...], usual: Setting, best: Setting
+) -> StoredPictures | None:
+    """Those with the first seed that has them for both settings."""
+    directory = artifact_directory(study._storage)
+    of_usual, of_best = (_trainings(study, setting) for setting in (usual, best))
+    found = (StoredPictures.of(directory, of_usual[seed], of_best[seed]) for seed in seeds)
+    return next((pictures for pictures in found if pictures is not None), None)
 
 
 def _trainings(study: Study, setting: Setting) -> dict[int, FrozenTrial]:
@@ -223,7 +247,10 @@ def _train(
 ) -> None:
     """Once, and store what comes of it."""
     completed = objective.space.completed(setting)
-    with objective.outcomes(completed, part, [seed], final=part == TEST) as outcomes:
+    directory = _directory_of_pictures(objective, study, part, seed)
+    with objective.outcomes(
+        completed, part, [seed], final=part == TEST, pictured=directory is not None
+    ) as outcomes:
         attributes = mean_attributes(outcomes)
         study.add_trial(
             create_trial(
@@ -231,6 +258,7 @@ def _train(
                 distributions=objective.space.distributions,
                 value=attributes[objective.measures(part)[0]],
                 user_attrs={**attributes, "seed": seed},
+                system_attrs=keep_pictures(directory, outcomes[0].pictures),
             )
         )
 
@@ -238,8 +266,22 @@ def _train(
 def _retrained(part: str, objective: Objective[Outcome], trial: Trial) -> float:
     """What a worker does with a trial of the comparison."""
     setting, seed = objective.space.suggest(trial), trial.user_attrs["seed"]
-    with objective.outcomes(setting, part, [seed], final=part == TEST) as outcomes:
+    directory = _directory_of_pictures(objective, trial.study, part, seed)
+    with objective.outcomes(
+        setting, part, [seed], final=part == TEST, pictured=directory is not None
+    ) as outcomes:
         attributes = mean_attributes(outcomes)
         for name, value in attributes.items():
             trial.set_user_attr(name, value)
+        for name, text in keep_pictures(directory, outcomes[0].pictures).items():
+            trial.study._storage.set_trial_system_attr(trial._trial_id, name, text)
     return attributes[objective.measures(part)[0]]
+
+
+def _directory_of_pictures(
+    objective: Objective[Outcome], study: Study, part: str, seed: int
+) -> Path | None:
+    """Where those of a training go; only the first of a setting has any."""
+    return (
+        artifact_directory(study._storage) if seed == fresh_seeds(objective, part, 1)[0] else None
+    )

@@ -15,6 +15,7 @@ import weakref
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
+from optuna.storages import BaseStorage
 from optuna.storages import fail_stale_trials
 from optuna.storages import RDBStorage
 from optuna.study import Study
@@ -131,6 +132,12 @@ def retry_stale_trials(study: Study, storage: RDBStorage) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         fail_stale_trials(study)
+
+
+def engine_of(storage: BaseStorage) -> Engine | None:
+    """That of a database, also behind Optuna's cache; :obj:`None` for other storages."""
+    backend = getattr(storage, "_backend", storage)
+    return backend.engine if isinstance(backend, RDBStorage) else None
 
 
 def masked(url: str) -> str:

@@ -89,7 +89,7 @@ def test_a_study_ends_with_a_table_a_report_and_the_next_command(
     ):
         assert words in out
     assert "Test classes, 5 fresh seeds" in out
-    assert "optuna-dashboard sqlite:///tiny.db" in out
+    assert "python -m cbal_optuna dashboard sqlite:///tiny.db" in out
     assert "8/8" in err and "best=" in err
     assert "test classes" in (tmp_path / "tiny.html").read_text().lower()
     names = optuna.get_all_study_names("sqlite:///tiny.db")

@@ -2,20 +2,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
+from optuna.artifacts import get_all_artifact_meta
 from optuna.storages import InMemoryStorage
+from optuna.storages import RDBStorage
 import pytest
 
 from cbal_optuna.objectives import RetrievalObjective
+from cbal_optuna.objectives.outcome import EarlierOutcome
 from cbal_optuna.retraining import compare_settings
 from cbal_optuna.retraining import Interval
 from cbal_optuna.retraining import SettingComparison
+from cbal_optuna.retraining import stored_comparisons
+from cbal_optuna.storage import open_storage
+from cbal_optuna.training import Checkpoints
 
 
 USUAL = {"balance": 1.0, "temperature": 0.1, "batch_size": 16}
 BEST = {"balance": 4.0, "temperature": 0.2, "batch_size": 32}
+USUAL_WHOLE = {
+    **USUAL,
+    "denominator": "negatives",
+    "learning_rate": 1e-3,
+    "weight_decay": 1e-4,
+}
+ARTIFACTS = {"map.png", "neighbours.jpg", "pictures.json"}
 
 
 def compared(
@@ -101,3 +116,80 @@ def test_an_interrupted_comparison_goes_on_where_it_was(
     both = compared(objective, storage, n_seeds=2)
     assert len(runs) == 2
     assert both.best["map_at_r"][0] == first.best["map_at_r"][0]
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> RDBStorage:
+    return open_storage(f"sqlite:///{tmp_path}/tiny.db")
+
+
+def names_of_artifacts(storage: optuna.storages.BaseStorage, part: str) -> list[set[str]]:
+    """By trial."""
+    trials = optuna.load_study(study_name=f"tiny.{part}", storage=storage).trials
+    metas = [get_all_artifact_meta(trial, storage=storage) for trial in trials]
+    return [{meta.filename for meta in own} for own in metas]
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_the_first_training_of_each_setting_has_pictures(
+    tiny_objective: Callable[..., RetrievalObjective], storage: RDBStorage, part: str
+) -> None:
+    objective = tiny_objective()
+    comparison = compared(objective, storage, part)
+    assert names_of_artifacts(storage, part) == [ARTIFACTS, ARTIFACTS, set(), set()]
+    assert comparison.pictures is not None
+    assert comparison.pictures.seed == comparison.seeds[0]
+    _, evaluated = objective.divisions(part)[0]
+    for pictures in comparison.pictures.read():
+        assert set(pictures.map.labels) == set(evaluated)
+        assert set(pictures.classes.values()) <= set(evaluated)
+
+
+def test_pictures_agree_with_what_was_measured(
+    tiny_objective: Callable[..., RetrievalObjective], storage: RDBStorage
+) -> None:
+    comparison = compared(tiny_objective(), storage, n_seeds=1)
+    assert comparison.pictures is not None
+    for pictures, measured in zip(
+        comparison.pictures.read(), (comparison.usual, comparison.best), strict=True
+    ):
+        # Of two validation classes of ten images each, every image is a query.
+        right = [search.is_right for search in pictures.searches]
+        assert len(right) == 20
+        assert np.mean(right) == pytest.approx(measured["recall_at_1"][0])
+
+
+def test_stored_comparisons_have_their_pictures(
+    tiny_objective: Callable[..., RetrievalObjective], storage: RDBStorage
+) -> None:
+    comparison = compared(tiny_objective(), storage)
+    (stored,) = stored_comparisons(storage, "tiny", USUAL, BEST)
+    assert stored.pictures == comparison.pictures
+
+
+def test_without_a_place_for_artifacts_there_are_no_pictures(
+    tiny_objective: Callable[..., RetrievalObjective],
+) -> None:
+    assert compared(tiny_objective(), InMemoryStorage()).pictures is None
+
+
+def test_pictures_that_cannot_be_kept_cost_no_training(
+    tiny_objective: Callable[..., RetrievalObjective], storage: RDBStorage, tmp_path: Path
+) -> None:
+    (tmp_path / "tiny_artifacts").touch()
+    with pytest.warns(UserWarning, match="the pictures of the embeddings are not kept: "):
+        comparison = compared(tiny_objective(), storage, n_seeds=1)
+    assert comparison.pictures is None and len(comparison.best["map_at_r"]) == 1
+
+
+def test_a_training_that_had_ended_keeps_its_pictures(
+    tiny_objective: Callable[..., RetrievalObjective], storage: RDBStorage, tmp_path: Path
+) -> None:
+    objective = tiny_objective(checkpoints=Checkpoints(tmp_path / "checkpoints", 1e-9))
+    arguments: dict[str, Any] = {"part": "validation", "seeds": [1000], "pictured": True}
+    with pytest.raises(KeyboardInterrupt), objective.outcomes(USUAL_WHOLE, **arguments) as first:
+        raise KeyboardInterrupt
+    with objective.outcomes(USUAL_WHOLE, **arguments) as again:
+        assert isinstance(again[0], EarlierOutcome)
+        assert again[0].pictures is not None
+        assert again[0].pictures == first[0].pictures

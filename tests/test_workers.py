@@ -154,6 +154,9 @@ def test_a_comparison_by_a_worker_equals_one_without(
     for metric in compared[0].usual:
         assert compared[0].usual[metric].tolist() == compared[1].usual[metric].tolist()
         assert compared[0].best[metric].tolist() == compared[1].best[metric].tolist()
+    by_worker, alone = (comparison.pictures for comparison in compared)
+    assert by_worker is not None and alone is not None
+    assert by_worker.read() == alone.read()
 
 
 def test_a_worker_stops_when_it_is_asked_to(tiny_objective: Objectives, url: str) -> None:

@@ -76,6 +76,6 @@ def next_commands(options: argparse.Namespace) -> str:
     """Where to look at a study."""
     return (
         f"Report: {options.report}\n"
-        f"Dashboard: optuna-dashboard {masked(options.storage)}"
+        f"Dashboard: python -m cbal_optuna dashboard {masked(options.storage)}"
         '    (pip install ".[dashboard]")'
     )

@@ -15,6 +15,9 @@ from wsgiref.simple_server import make_server
 from wsgiref.simple_server import WSGIRequestHandler
 from wsgiref.simple_server import WSGIServer
 
+from optuna.artifacts import FileSystemArtifactStore
+
+from cbal_optuna.artifacts import artifact_directory
 from cbal_optuna.command_line.argument_types import port
 from cbal_optuna.command_line.parser import Parser
 from cbal_optuna.commands.stored import add_command
@@ -63,7 +66,11 @@ def run(options: argparse.Namespace) -> None:
     for study in studies:
         if len(study.directions) == 1:
             update_dashboard(study, comparisons_of(storage, study))
-    with server_of(options.host, options.port, wsgi(storage)) as server:
+    directory = artifact_directory(storage)
+    store = None
+    if directory is not None and directory.is_dir():
+        store = FileSystemArtifactStore(directory)
+    with server_of(options.host, options.port, wsgi(storage, store)) as server:
         host = f"[{options.host}]" if ":" in options.host else options.host
         url = f"http://{host}:{server.server_port}/"
         said = f"{masked(options.storage)}: {url}\nCtrl-C ends it."

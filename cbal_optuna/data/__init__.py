@@ -10,6 +10,7 @@ from cbal_optuna.data.cars196 import Cars196
 from cbal_optuna.data.cifar import CIFAR10
 from cbal_optuna.data.cifar import CIFAR100
 from cbal_optuna.data.cub200 import CUB200
+from cbal_optuna.data.decoding import central_square
 from cbal_optuna.data.decoding import decode_into
 from cbal_optuna.data.decoding import decoded
 from cbal_optuna.data.digits import Digits
@@ -47,6 +48,7 @@ __all__ = [
     "UNLABELLED",
     "ViewBatchSampler",
     "cached_array",
+    "central_square",
     "class_splits",
     "decode_into",
     "decoded",

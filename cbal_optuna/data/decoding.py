@@ -40,10 +40,14 @@ def decoded(
     Raises:
         BrokenImageError: The image cannot be decoded.
     """
-    image = dataset.image(index)
+    return np.asarray(central_square(dataset.image(index), size, interpolation))
+
+
+def central_square(image: Image.Image, size: int, interpolation: str) -> Image.Image:
+    """The largest square in the middle of an image, resized."""
     side = min(image.size)
     left, top = (image.width - side) / 2, (image.height - side) / 2
     square = (left, top, left + side, top + side)
     # Cut before resizing: the other way round, a long strip of an image would take all memory.
     resample = Image.Resampling[interpolation.upper()]
-    return np.asarray(image.resize((size, size), resample, square))
+    return image.resize((size, size), resample, square)

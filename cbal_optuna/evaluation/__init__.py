@@ -8,6 +8,7 @@ from cbal_optuna.evaluation.knn import knn_accuracy
 from cbal_optuna.evaluation.linear_probe import linear_probe_accuracy
 from cbal_optuna.evaluation.retrieval import retrieval_metrics
 from cbal_optuna.evaluation.retrieval import RetrievalMetrics
+from cbal_optuna.evaluation.retrieval import unit_embeddings
 
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "linear_probe_accuracy",
     "normalized_mutual_information",
     "retrieval_metrics",
+    "unit_embeddings",
 ]

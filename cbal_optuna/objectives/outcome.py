@@ -8,18 +8,28 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import asdict
 from dataclasses import dataclass
+from dataclasses import field
 from typing import Any
 
 import numpy as np
 
+from cbal_optuna.pictures import Pictures
 from cbal_optuna.training import TrainingRecord
 
 
 @dataclass(frozen=True)
 class Outcome(ABC):
-    """One training and its evaluation."""
+    """One training and its evaluation.
+
+    Attributes:
+        record:
+            Of the training.
+        pictures:
+            Of the images that it was evaluated on, where they were asked for.
+    """
 
     record: TrainingRecord
+    pictures: Pictures | None = field(default=None, kw_only=True)
 
     @abstractmethod
     def measures(self) -> dict[str, float]:
@@ -48,6 +58,7 @@ class Outcome(ABC):
             "record": asdict(self.record),
             "measures": {name: float(value) for name, value in self.measures().items()},
             "remarks": self.remarks,
+            "pictures": None if self.pictures is None else self.pictures.plain(),
         }
 
 
@@ -61,7 +72,9 @@ class EarlierOutcome(Outcome):
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> EarlierOutcome:
         record = TrainingRecord(**plain["record"])
-        return cls(record, plain["measures"], plain["remarks"])
+        drawn = plain["pictures"]
+        pictures = None if drawn is None else Pictures.of(drawn)
+        return cls(record, plain["measures"], plain["remarks"], pictures=pictures)
 
     def measures(self) -> dict[str, float]:
         return dict(self.earlier_measures)

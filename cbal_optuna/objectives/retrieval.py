@@ -28,6 +28,9 @@ from cbal_optuna.objectives.search_space import SearchSpace
 from cbal_optuna.objectives.trainings import Part
 from cbal_optuna.objectives.trainings import TEST
 from cbal_optuna.objectives.trainings import VALIDATION
+from cbal_optuna.pictures import Embedded
+from cbal_optuna.pictures import Pictures
+from cbal_optuna.pictures import pictures_of
 from cbal_optuna.training import Augmentation
 from cbal_optuna.training import BackboneOptions
 from cbal_optuna.training import Checkpoints
@@ -265,6 +268,16 @@ class RetrievalObjective(Objective[RetrievalOutcome]):
     ) -> RetrievalOutcome:
         embeddings, labels, metrics = evaluation
         return RetrievalOutcome(record, metrics, normalized_mutual_information(embeddings, labels))
+
+    def _pictures(
+        self, evaluation: Any, train_items: np.ndarray, evaluation_items: np.ndarray
+    ) -> Pictures:
+        embeddings, _, _ = evaluation
+        images = Embedded(evaluation_items, embeddings)
+        is_query = self.dataset.is_query[evaluation_items]
+        if not is_query.any():
+            return pictures_of(self.dataset, images)
+        return pictures_of(self.dataset, images, images.of(is_query), images.of(~is_query))
 
     def _check_evaluation_classes(self) -> None:
         """That a query can have a match, and clusters can differ from classes."""

@@ -28,6 +28,9 @@ from cbal_optuna.objectives.search_space import SearchSpace
 from cbal_optuna.objectives.search_space import SelfSupervisedSpace
 from cbal_optuna.objectives.trainings import Part
 from cbal_optuna.objectives.trainings import TEST
+from cbal_optuna.pictures import Embedded
+from cbal_optuna.pictures import Pictures
+from cbal_optuna.pictures import pictures_of
 from cbal_optuna.training import BackboneOptions
 from cbal_optuna.training import Checkpoints
 from cbal_optuna.training import DivergedError
@@ -247,8 +250,7 @@ class SelfSupervisedObjective(Objective[SelfSupervisedOutcome]):
         evaluation_items: np.ndarray,
     ) -> tuple[float, Any]:
         assert isinstance(model, EmbeddingModel)
-        labels = self.dataset.labels
-        labelled = train_items[labels[train_items] >= 0]
+        labels, labelled = self.dataset.labels, self._labelled(train_items)
         features = regime.embed(model.backbone, evaluation_items)
         training_features = regime.embed(model.backbone, labelled)
         embeddings = regime.embed(model, evaluation_items)
@@ -269,3 +271,16 @@ class SelfSupervisedObjective(Objective[SelfSupervisedOutcome]):
         classified, accuracy, spread = evaluation
         linear = linear_probe_accuracy(*classified) if final else None
         return SelfSupervisedOutcome(record, accuracy, spread, linear)
+
+    def _pictures(
+        self, evaluation: Any, train_items: np.ndarray, evaluation_items: np.ndarray
+    ) -> Pictures:
+        (features, _, training_features, _), _, _ = evaluation
+        return pictures_of(
+            self.dataset,
+            Embedded(evaluation_items, features),
+            gallery=Embedded(self._labelled(train_items), training_features),
+        )
+
+    def _labelled(self, items: np.ndarray) -> np.ndarray:
+        return items[self.dataset.labels[items] >= 0]

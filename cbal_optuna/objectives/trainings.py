@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import contextmanager
 from contextlib import suppress
 from dataclasses import asdict
+from dataclasses import replace
 from functools import cached_property
 from functools import partial
 import hashlib
@@ -43,6 +44,7 @@ from cbal_optuna.objectives.outcome import EarlierOutcome
 from cbal_optuna.objectives.outcome import Outcome
 from cbal_optuna.objectives.search_space import SearchSpace
 from cbal_optuna.objectives.search_space import Setting
+from cbal_optuna.pictures import Pictures
 from cbal_optuna.training import AUTO
 from cbal_optuna.training import BackboneOptions
 from cbal_optuna.training import Checkpoint
@@ -162,6 +164,12 @@ class Trainings(ABC, Generic[OutcomeT]):
     def _outcome(self, evaluation: Any, record: TrainingRecord, *, final: bool) -> OutcomeT:
         """Of a training, by its last evaluation."""
 
+    @abstractmethod
+    def _pictures(
+        self, evaluation: Any, train_items: np.ndarray, evaluation_items: np.ndarray
+    ) -> Pictures:
+        """Of what an evaluation has embedded."""
+
     @property
     def description(self) -> dict[str, Any]:
         """What trials must have in common to be compared, by name, in plain JSON types."""
@@ -242,6 +250,7 @@ class Trainings(ABC, Generic[OutcomeT]):
         seeds: Sequence[int],
         *,
         final: bool = False,
+        pictured: bool = False,
         on_evaluation: Callable[[int, int, float], None] = lambda training, number, value: None,
         is_enough: Callable[[Sequence[float]], bool] = lambda values: False,
     ) -> Iterator[list[Outcome]]:
@@ -256,6 +265,8 @@ class Trainings(ABC, Generic[OutcomeT]):
                 As for :meth:`divisions`.
             seeds:
                 Of the trainings on each division.
+            pictured:
+                Whether the first training is to have pictures.
             on_evaluation:
                 Called with the number of the training (0, 1, ...), and as for :meth:`run`.
             is_enough:
@@ -265,7 +276,9 @@ class Trainings(ABC, Generic[OutcomeT]):
             InfeasibleSettingError: As for :meth:`run`.
         """
         runs = list(product(self.divisions(part), seeds))
-        checkpoint = self._checkpoint(setting=setting, part=part, seeds=list(seeds), final=final)
+        checkpoint = self._checkpoint(
+            setting=setting, part=part, seeds=list(seeds), final=final, pictured=pictured
+        )
         micro_batches = self._micro_batches()
         with checkpoint.removed_at_the_end(*_ENDS):
             outcomes, values = _earlier(checkpoint)
@@ -288,6 +301,7 @@ class Trainings(ABC, Generic[OutcomeT]):
                         *division,
                         seed=seed,
                         final=final,
+                        pictured=pictured and i == 0,
                         on_evaluation=note,
                         micro_batches=micro_batches,
                     )
@@ -317,6 +331,7 @@ class Trainings(ABC, Generic[OutcomeT]):
         *,
         seed: int,
         final: bool = False,
+        pictured: bool = False,
         on_evaluation: Callable[[int, float], None] = lambda number, value: None,
         micro_batches: MicroBatches | None = None,
     ) -> OutcomeT:
@@ -331,6 +346,8 @@ class Trainings(ABC, Generic[OutcomeT]):
                 Of weights, batches, augmentation and dropout.
             final:
                 Whether to measure, after the training, what is for the end of a study too.
+            pictured:
+                Whether the outcome is to have pictures of the embeddings, which takes seconds.
             on_evaluation:
                 Called with the number of each evaluation and its value.
             micro_batches:
@@ -359,7 +376,11 @@ class Trainings(ABC, Generic[OutcomeT]):
                 micro_batches=micro_batches,
                 checkpoint=checkpoint,
             )
-            return self._outcome(evaluation, record, final=final)
+            outcome = self._outcome(evaluation, record, final=final)
+            if not pictured:
+                return outcome
+            pictures = self._pictures(evaluation, train_items, evaluation_items)
+            return replace(outcome, pictures=pictures)
 
     def final_model(self, setting: Setting, *, seed: int) -> EmbeddingModel:
         """Train with a setting on everything but the test set, and do not evaluate.

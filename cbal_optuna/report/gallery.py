@@ -57,9 +57,9 @@ FIGURES = (
     Figure(
         "terms",
         "The two terms over the training",
-        "The positive term falls as images that belong together come together, the entropy term "
-        "as the others move apart; the loss is the sum of the two curves. Each point is the mean "
-        "over a fiftieth of the training, or over a step where there are fewer.",
+        "The loss is their sum. The positive term falls as images that belong together come "
+        "together, the entropy term as the others move apart. Each point is the mean over a "
+        "fiftieth of the training, or over a step where there are fewer.",
         terms,
     ),
     Figure(

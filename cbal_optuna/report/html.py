@@ -20,6 +20,7 @@ from cbal_optuna.report.gallery import drawn
 from cbal_optuna.report.page import figure_html
 from cbal_optuna.report.page import page
 from cbal_optuna.report.page import table
+from cbal_optuna.report.pictures import pictures_of_embeddings
 from cbal_optuna.report.rows import failure_rows
 from cbal_optuna.report.rows import reason
 from cbal_optuna.report.rows import REASONS
@@ -119,6 +120,7 @@ def study_body(
         *([] if summary is None else [_setting(study, summary), _near_optimal(summary)]),
         *map(_comparison, comparisons),
         figures,
+        pictures_of_embeddings(comparisons, prefix),
         where_the_time_goes(trials),
         _failures(trials),
         _trials(trials),

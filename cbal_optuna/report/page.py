@@ -53,8 +53,35 @@ pre { padding: 0.7rem; background: var(--fill); white-space: pre-wrap; overflow-
   user-select: all; }
 figure { margin: 0; break-inside: avoid; }
 figure text:not(.hoverlayer text) { fill: var(--soft) !important; }
+.maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr));
+  gap: 0.5rem 1.5rem; }
+.maps > div { min-width: 0; }
+.maps p { margin: 0.8rem 0 0; }
+.marks { display: flex; flex-wrap: wrap; gap: 0 1.2rem; margin: 1rem 0; padding: 0;
+  list-style: none; font-size: 0.9rem; overflow-wrap: anywhere; }
+.search { display: grid; grid-template-columns: 4.75rem 1fr 1fr; gap: 0 1.5rem;
+  margin: 0.8rem 0 1.4rem; break-inside: avoid; font-size: 0.9rem; }
+.search p { margin: 0; }
+.search > p { grid-column: 1 / -1; font-weight: 600; }
+.search div p { color: var(--soft); }
+.search ul { display: grid; grid-template-columns: repeat(6, minmax(0, 4.75rem)); gap: 0.3rem;
+  margin: 0; padding: 0; list-style: none; }
+.search li { position: relative; }
+.search img { display: block; width: 100%; aspect-ratio: 1; border: 3px solid var(--soft); }
+.search img[src^="data:image/png"] { image-rendering: pixelated; }
+.search .right img { border-color: #2a9d6f; }
+.search .wrong img { border: 3px dashed #d64550; }
+.search b { position: absolute; right: 0; bottom: 0; min-width: 1.2em; padding: 0 0.15em;
+  background: #2a9d6f; color: #fff; line-height: 1.25; text-align: center; }
+.search .wrong b { background: #d64550; }
+@media (max-width: 45rem) {
+  .search { grid-template-columns: 3.5rem 1fr; gap: 0.3rem 0.8rem; }
+  .search .query { grid-row: 2 / span 2; }
+  .search b { font-size: 0.7rem; }
+}
 @media (max-width: 30rem) { table { font-size: 0.85rem; } }
 @media print {
+  .search img, .search b { print-color-adjust: exact; }
   h2, p { break-after: avoid; }
   tr { break-inside: avoid; }
   .scroll { overflow: visible; }

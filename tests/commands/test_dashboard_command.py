@@ -6,11 +6,14 @@ import signal
 import socket
 import subprocess
 import sys
+from typing import Any
 from urllib.request import urlopen
 
 import optuna
+from optuna.storages import RDBStorage
 import pytest
 
+from cbal_optuna.artifacts import write_artifacts
 from cbal_optuna.commands import dashboard
 from cbal_optuna.commands import main
 from cbal_optuna.storage import open_storage
@@ -48,6 +51,27 @@ def test_it_serves_the_note_until_ctrl_c(url: str) -> None:
         process.kill()
         process.communicate()
     assert (process.returncode, errors) == (0, "")
+
+
+def test_it_serves_artifacts_that_are_there(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    optuna_dashboard = pytest.importorskip("optuna_dashboard")
+    stores: list[Any] = []
+
+    def wsgi(storage: RDBStorage, store: Any) -> None:
+        stores.append(store)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(optuna_dashboard, "wsgi", wsgi)
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            main(["dashboard", url])
+        attributes = write_artifacts(tmp_path / "a_artifacts", {"b": b"c"})
+    (identifier,) = (name.removeprefix("artifacts:") for name in attributes)
+    assert stores[0] is None
+    with stores[1].open_reader(identifier) as file:
+        assert file.read() == b"c"
 
 
 def test_a_port_that_is_taken_is_one_sentence(

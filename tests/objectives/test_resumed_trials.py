@@ -94,7 +94,7 @@ def evaluated(objective: RetrievalObjective, **arguments: Any) -> FrozenTrial:
 
 def numbers(trial: FrozenTrial) -> dict[str, Any]:
     """All that does not depend on the clock or the memory."""
-    names = ("map_at_r", "nmi", "positive", "entropy", "gradient_ratio", "values")
+    names = ("map_at_r", "nmi", "positive", "entropy", "gradient_ratio", "curve", "values")
     return {"value": trial.value, **{name: trial.user_attrs[name] for name in names}}
 
 

@@ -50,6 +50,7 @@ ATTRIBUTES = {
     "positive",
     "entropy",
     "gradient_ratio",
+    "curve",
     "seconds",
     *(f"{phase}_seconds" for phase in PHASES),
     "samples_per_second",

@@ -41,6 +41,7 @@ ATTRIBUTES = {
     "positive",
     "entropy",
     "gradient_ratio",
+    "curve",
     "seconds",
     *(f"{phase}_seconds" for phase in PHASES),
     "samples_per_second",
@@ -87,6 +88,20 @@ def regime_of(objective: SelfSupervisedObjective) -> EndToEnd:
 def run(objective: SelfSupervisedObjective, **arguments: Any) -> Any:
     (division,) = objective.divisions("validation")
     return objective.run(objective.space.start, *division, **{"seed": 0, **arguments})
+
+
+def test_pictures_are_of_held_out_images_that_search_labelled_ones(
+    tiny: Objectives, colours: LabelledImages
+) -> None:
+    colours.labels[::7] = UNLABELLED
+    objective = tiny(colours)
+    (training, held_out), *_ = objective.divisions("validation")
+    pictures = run(objective, pictured=True).pictures
+    assert {search.query for search in pictures.searches} == set(held_out)
+    assert sorted(pictures.map.labels) == sorted(colours.labels[list(held_out)])
+    found = {found.item for search in pictures.searches for found in search.found}
+    assert found <= set(training) and all(colours.labels[list(found)] >= 0)
+    assert run(objective).pictures is None
 
 
 def spied(

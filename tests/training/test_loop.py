@@ -477,3 +477,16 @@ def test_options_out_of_range_are_named(argument: dict[str, Any]) -> None:
 
 def test_there_is_a_rule_for_each_word_of_the_issue() -> None:
     assert set(LEARNING_RATE_RULES) == {"none", "sqrt", "linear"}
+
+
+def test_the_curve_ends_with_the_terms_of_the_last_batch() -> None:
+    record, _ = trained(SplitMarginLoss(balance=30.0, margin=0.1))
+    assert len(record.curve["positive"]) == len(record.curve["entropy"]) == 10
+    assert record.curve["positive"][-1] == pytest.approx(record.positive)
+    assert record.curve["entropy"][-1] == pytest.approx(record.entropy)
+
+
+def test_the_curve_is_that_of_the_losses() -> None:
+    record, _ = trained(Scripted([float(i) for i in range(100)]), samples=16 * 100)
+    assert record.curve["positive"] == [2 * i + 0.5 for i in range(50)]
+    assert record.curve["entropy"] == [0.0] * 50

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+from html.parser import HTMLParser
+import json
+from pathlib import Path
+import shutil
+
+import numpy as np
+import optuna
+from optuna.trial import create_trial
+from optuna.trial import FrozenTrial
+import pytest
+
+from cbal_optuna.pictures import EmbeddingMap
+from cbal_optuna.pictures import Found
+from cbal_optuna.pictures import Pictures
+from cbal_optuna.pictures import Search
+from cbal_optuna.report import write_report
+from cbal_optuna.report.pictures import pictures_of_embeddings
+from cbal_optuna.retraining import SettingComparison
+from cbal_optuna.stored_pictures import keep_pictures
+from cbal_optuna.stored_pictures import StoredPictures
+
+
+ATTACK = "</script><img src=x onerror=alert(1)>\"'"
+PIXEL = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9Q"
+    "DwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+N_QUERIES = 20
+
+
+def pictures(right: int, name: str = "robin", n_queries: int = N_QUERIES) -> Pictures:
+    """Of two classes; so many queries find an image of their own one."""
+    items = range(2 * n_queries)
+    plane = ([0.1, -0.2], [0.3, 0.4])
+    return Pictures(
+        EmbeddingMap([0, 1], plane, plane, 0.5),
+        [
+            Search(i, (Found(n_queries + i, 0.9, i < right), Found(0, 0.1, False)))
+            for i in range(n_queries)
+        ],
+        dict.fromkeys(items, PIXEL),
+        dict.fromkeys(items, 0),
+        {0: name, 1: "wren"},
+    )
+
+
+def trial_with(directory: Path, kept: Pictures) -> FrozenTrial:
+    return create_trial(
+        value=0.1, user_attrs={"seed": 7}, system_attrs=keep_pictures(directory, kept)
+    )
+
+
+def comparison(directory: Path, *kept: Pictures, held_out: str = "classes") -> SettingComparison:
+    """Of the usual setting, and of the best one unless it is the same."""
+    trials = [trial_with(directory, own) for own in kept]
+    values = {"map_at_r": np.array([0.1])}
+    stored = StoredPictures.of(directory, trials[0], trials[-1])
+    return SettingComparison("test", (7,), values, values, held_out, stored)
+
+
+class Section(HTMLParser):
+    def __init__(self, *comparisons: SettingComparison) -> None:
+        super().__init__()
+        self.source = pictures_of_embeddings(comparisons, "0-")
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(self.source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def count(self, kind: str) -> int:
+        return sum(attrs.get("class") == kind for _, attrs in self.tags)
+
+
+def test_both_settings_have_two_maps_and_their_neighbours(tmp_path: Path) -> None:
+    section = Section(comparison(tmp_path, pictures(5), pictures(15)))
+    assert section.count("js-plotly-plot") + section.count("plotly-graph-div") == 4
+    assert section.count("search") == 8
+    assert "right class for 5 with the usual setting and 15 with the best setting" in (
+        " ".join(section.text.split())
+    )
+    assert "2 images of 2 classes, drawn from the test classes" in section.text
+    assert "with seed 7" in " ".join(section.text.split())
+    assert section.text.count("usual setting, t-SNE") == 1
+
+
+def test_what_is_right_is_not_told_by_colour_alone(tmp_path: Path) -> None:
+    section = Section(comparison(tmp_path, pictures(10), pictures(10)))
+    texts = [attrs["alt"] for tag, attrs in section.tags if tag == "img"]
+    n_right, n_wrong = section.count("right"), section.count("wrong")
+    assert n_right and n_wrong
+    assert sum((text or "").startswith("right: robin") for text in texts) == n_right
+    assert sum((text or "").startswith("wrong: robin") for text in texts) == n_wrong
+    assert section.text.count("✓") == n_right and section.text.count("✗") == n_wrong
+
+
+def test_queries_of_every_kind_are_shown(tmp_path: Path) -> None:
+    section = Section(comparison(tmp_path, pictures(5), pictures(15)))
+    groups = section.source.split('<div class="search">')[1:]
+    # By the first that each setting finds.
+    firsts = [tuple(g.split("<ul>")[i][:20].count('"right"') for i in (1, 2)) for g in groups]
+    assert set(firsts) == {(0, 0), (0, 1), (1, 1)}
+    assert firsts[0] == (0, 1)
+
+
+def test_a_usual_setting_that_is_the_best_is_shown_once(tmp_path: Path) -> None:
+    section = Section(comparison(tmp_path, pictures(5)))
+    assert section.count("plotly-graph-div") == 2
+    assert "for 5 with the usual and best setting" in " ".join(section.text.split())
+
+
+def test_held_out_images_are_called_images(tmp_path: Path) -> None:
+    assert (
+        "drawn from the test images"
+        in Section(comparison(tmp_path, pictures(1), held_out="images")).text
+    )
+
+
+def test_a_comparison_without_pictures_has_no_section(tmp_path: Path) -> None:
+    without = SettingComparison("test", (7,), {}, {})
+    assert Section(without).source == Section().source == ""
+    assert Section(without, comparison(tmp_path, pictures(3))).count("search")
+
+
+def test_without_queries_there_are_maps_alone(tmp_path: Path) -> None:
+    section = Section(comparison(tmp_path, pictures(0, n_queries=0)))
+    assert section.count("plotly-graph-div") == 2
+    assert "Nearest neighbours" not in section.text
+
+
+@pytest.mark.parametrize("damage", ["directory", "file", "no JSON", "other JSON"])
+def test_pictures_that_are_gone_are_one_sentence(tmp_path: Path, damage: str) -> None:
+    directory = tmp_path / "<artifacts>"
+    compared = comparison(directory, pictures(3), pictures(4))
+    assert compared.pictures is not None
+    file = directory / compared.pictures.best
+    if damage == "directory":
+        shutil.rmtree(directory)
+    elif damage == "file":
+        file.unlink()
+    else:
+        file.write_text("{" if damage == "no JSON" else "{}")
+    section = Section(compared)
+    assert "The pictures cannot be shown" in section.text and str(directory) in section.text
+    assert "<artifacts>" not in section.source and section.text.count(".") >= 1
+    assert not section.count("search")
+
+
+def test_names_stay_text(tmp_path: Path) -> None:
+    compared = comparison(tmp_path, pictures(5, ATTACK), pictures(6, ATTACK))
+    section = Section(compared)
+    assert ATTACK in section.text
+    assert all("onerror" not in attrs for _, attrs in section.tags)
+    titles = {attrs["title"] for tag, attrs in section.tags if tag == "img"}
+    assert f"query: {ATTACK}" in titles
+    assert "</script><img" not in section.source
+
+
+def test_the_whole_page_holds_them_after_plotly(tmp_path: Path) -> None:
+    study = optuna.create_study(study_name="birds", direction="maximize")
+    path = tmp_path / "report.html"
+    write_report(path, study)
+    before = path.read_text(encoding="utf-8")
+    assert 'class="maps"' not in before
+    write_report(path, study, [comparison(tmp_path, pictures(5), pictures(6))])
+    after = path.read_text(encoding="utf-8")
+    assert after.index("plotly.js v") < after.index('class="maps"')
+    assert len(after) - len(before) < 100_000
+    assert json.dumps(PIXEL)[1:-1] in after
