@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from cbal_optuna.training.augmentation import Augmentation
+from cbal_optuna.training.backbone import BackboneOptions
+from cbal_optuna.training.backbone import PRETRAINED
+from cbal_optuna.training.backbone import RANDOM
+from cbal_optuna.training.backbone import small_stem
 from cbal_optuna.training.checkpoint import Checkpoint
 from cbal_optuna.training.checkpoint import Checkpoints
 from cbal_optuna.training.gradient_caching import BATCH_NORM_MODES
@@ -15,12 +19,8 @@ from cbal_optuna.training.micro_batches import AUTO
 from cbal_optuna.training.micro_batches import is_out_of_memory
 from cbal_optuna.training.micro_batches import MicroBatches
 from cbal_optuna.training.micro_batches import WHOLE
-from cbal_optuna.training.model import BackboneOptions
 from cbal_optuna.training.model import EmbeddingModel
 from cbal_optuna.training.model import MLP
-from cbal_optuna.training.model import PRETRAINED
-from cbal_optuna.training.model import RANDOM
-from cbal_optuna.training.model import small_stem
 from cbal_optuna.training.options import LEARNING_RATE_RULES
 from cbal_optuna.training.options import TrainingOptions
 from cbal_optuna.training.phases import PHASES

@@ -24,14 +24,14 @@ from tqdm import tqdm
 from cbal_optuna.data import cached_array
 from cbal_optuna.data import decode_into
 from cbal_optuna.data import LabelledImages
+from cbal_optuna.training.backbone import Backbone
+from cbal_optuna.training.backbone import BackboneOptions
+from cbal_optuna.training.backbone import RANDOM
 from cbal_optuna.training.decoded_rows import DecodedRows
 from cbal_optuna.training.device_rows import DeviceRows
-from cbal_optuna.training.model import Backbone
-from cbal_optuna.training.model import BackboneOptions
 from cbal_optuna.training.model import EmbeddingModel
 from cbal_optuna.training.model import FeatureHead
 from cbal_optuna.training.model import LINEAR
-from cbal_optuna.training.model import RANDOM
 
 
 _CHUNK = 256

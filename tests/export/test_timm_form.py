@@ -13,7 +13,7 @@ from cbal_optuna.export.timm_form import TimmForm
 from cbal_optuna.training import BackboneOptions
 from cbal_optuna.training import EmbeddingModel
 from cbal_optuna.training import MLP
-from cbal_optuna.training.model import Backbone
+from cbal_optuna.training.backbone import Backbone
 from cbal_optuna.training.model import FeatureHead
 
 

@@ -19,7 +19,7 @@ from cbal_optuna.training import EndToEnd
 from cbal_optuna.training import HeadOnly
 from cbal_optuna.training import Regime
 from cbal_optuna.training import regimes
-from cbal_optuna.training.model import Backbone
+from cbal_optuna.training.backbone import Backbone
 from cbal_optuna.training.model import EmbeddingModel
 
 
