@@ -24,6 +24,8 @@ def record_feasibility(trial: Trial, constraint: str, *, feasible: bool) -> None
     """
     violation = -1.0 if feasible else 1.0
     if hasattr(trial, "set_constraint"):
-        trial.set_constraint(constraint, violation)
+        # A retry has that of the trial that was cut off after it.
+        if constraint not in trial.constraints:
+            trial.set_constraint(constraint, violation)
     else:
         trial.storage.set_trial_system_attr(trial._trial_id, "constraints", [violation])

@@ -7,7 +7,10 @@ where it does no harm: before a training step, and between trials.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 import signal
+import threading
 
 
 class Interrupted(KeyboardInterrupt):
@@ -43,3 +46,18 @@ class Interruption:
         if not self._deferred or self._noted is not None:
             raise Interrupted(number)
         self._noted = number
+
+
+@contextmanager
+def silent_end() -> Iterator[None]:
+    """Has Ctrl-C end the process at once and without a traceback, as SIGTERM does anyway, while a
+    program loads its modules. An exception could be taken for a module that is broken."""
+    is_python = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not is_python or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

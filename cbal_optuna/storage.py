@@ -3,18 +3,20 @@ was killed."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextlib import suppress
-import os
 from pathlib import Path
-import sqlite3
+import random
+import time
 from typing import Any
 import warnings
 import weakref
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.storages import fail_stale_trials
 from optuna.storages import RDBStorage
@@ -22,83 +24,129 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 from optuna.trial import Trial
 from optuna.trial import TrialState
-from sqlalchemy import Connection
 from sqlalchemy import create_engine
 from sqlalchemy import Engine
-from sqlalchemy import event
 from sqlalchemy import inspect
 from sqlalchemy import URL
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.exc import NoSuchModuleError
+from sqlalchemy.exc import SQLAlchemyError
+
+from cbal_optuna import sqlite_files
+from cbal_optuna.patient_storage import FAILURE
+from cbal_optuna.patient_storage import PatientStorage
+from cbal_optuna.patient_storage import reason_of
+from cbal_optuna.schema import foreign_tables
+from cbal_optuna.schema import schema_complaint
 
 
 # A worker gives a sign of life every so many seconds; after three are missing its trial is
 # retried.
 HEARTBEAT_SECONDS = 30
 _MAX_RETRIES = 3
-# How long a writer of a sqlite file waits for another.
-_SQLITE_TIMEOUT_SECONDS = 60
-_LOCAL_FILE_SYSTEMS = ("btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs")
+# How often to open a database that others, too, are making at this moment.
+_MAX_OPENINGS = 20
 
 
-def check_storage(url: str) -> bool:
+def check_storage(url: str, *, to_read: bool = False) -> bool:
     """Whether a database holds studies already; nothing is written.
+
+    Args:
+        url:
+            Of the database.
+        to_read:
+            Whether it is enough that it can be read.
 
     Raises:
         ValueError: The URL is malformed, its driver is not installed, the database is in memory,
-            cannot be reached or written to, or holds the tables of another program.
+            cannot be reached, read or written to, holds the tables of another program, or those
+            of another version of Optuna.
     """
     parsed = _parsed(url)
     with _one_sentence(url):
         # Loads the driver and reads the options, without connecting.
         create_engine(parsed).dialect.create_connect_args(parsed)
-    if parsed.get_backend_name() == "sqlite" and not _sqlite_file_exists(parsed):
+    is_file = parsed.get_backend_name() == "sqlite"
+    if is_file and not sqlite_files.exists(parsed, to_read=to_read):
         return False
-    tables = _tables(url)
-    foreign = (
-        tables - {"version_info"}
-        if parsed.get_backend_name() == "sqlite"
-        else tables
-        & {
-            "studies",
-            "trials",
-        }
-    )
-    if foreign and "version_info" not in tables:
+    engine = create_engine(_location(parsed, to_read=to_read))
+    with _one_sentence(url), engine.connect() as connection:
+        tables = set(inspect(connection).get_table_names())
+        foreign = foreign_tables(tables, shared=not is_file)
+        complaint = None if foreign else schema_complaint(connection, tables, masked(url))
+    engine.dispose()
+    if foreign:
         raise ValueError(
             f"`storage` {masked(url)} holds tables of another program ({min(foreign)!r}); it "
             "should be a database of its own."
         )
+    if complaint is not None:
+        raise ValueError(complaint)
     return "studies" in tables
 
 
-def open_storage(url: str) -> RDBStorage:
+def open_storage(
+    url: str, *, to_read: bool = False, while_waiting: Callable[[], None] = lambda: None
+) -> PatientStorage:
     """The storage of a URL, made if need be.
 
     Workers show that they are alive; the trial of one that was killed is failed and evaluated
-    again by another.
+    again by another. A server that is stopped is waited for.
+
+    Args:
+        url:
+            Of the database.
+        to_read:
+            Whether its studies are only looked at, so that a sqlite file that cannot be written
+            will do.
+        while_waiting:
+            Called every second while the server is away; what it raises ends the waiting.
 
     Raises:
         ValueError: The database cannot be opened, or was made by a version of Optuna with another
             schema.
     """
-    is_sqlite = _parsed(url).get_backend_name() == "sqlite"
-    arguments = {"connect_args": {"timeout": _SQLITE_TIMEOUT_SECONDS}} if is_sqlite else {}
+    location = _location(_parsed(url), to_read=to_read)
+    is_file = location.get_backend_name() == "sqlite"
+    arguments = {"connect_args": {"timeout": sqlite_files.TIMEOUT_SECONDS}} if is_file else {}
     with warnings.catch_warnings(), _one_sentence(url):
         warnings.simplefilter("ignore", ExperimentalWarning)
-        storage = RDBStorage(
-            url,
+        storage = _opened(
+            location.render_as_string(hide_password=False),
+            while_waiting=while_waiting,
             engine_kwargs=arguments,
             heartbeat_interval=HEARTBEAT_SECONDS,
             grace_period=3 * HEARTBEAT_SECONDS,
             **_retry_callback(),
         )
-    if is_sqlite:
-        _share(storage.engine)
+    if is_file:
+        if location == _parsed(url):
+            sqlite_files.share(storage.engine)
         # At the exit of the process, if not before.
         weakref.finalize(storage, storage.engine.dispose)
     return storage
+
+
+def _opened(url: str, **arguments: Any) -> PatientStorage:
+    """Opened again where another process has made a table that this one was about to make."""
+    for _ in range(_MAX_OPENINGS):
+        try:
+            return PatientStorage(url, **arguments)
+        except SQLAlchemyError as error:
+            if not isinstance(error, IntegrityError) and "already exists" not in str(error):
+                raise
+            time.sleep(random.uniform(0.0, 0.2))
+    return PatientStorage(url, **arguments)
+
+
+def _location(url: URL, *, to_read: bool) -> URL:
+    """Where to connect to: a file that can only be read is not to be written."""
+    path = sqlite_files.file_of(url)
+    if to_read and path is not None and not sqlite_files.is_writable(path):
+        return sqlite_files.to_be_read(url)
+    return url
 
 
 def ask(study: Study) -> Trial:
@@ -108,10 +156,35 @@ def ask(study: Study) -> Trial:
         return study.ask()
 
 
+def evaluate(study: Study, trial: Trial, objective: Callable[[Trial], float]) -> None:
+    """As Optuna's ``optimize`` does, but that somebody else may have given the trial up, when this
+    process slept for so long that it was taken for dead: what comes of it is dropped then."""
+    try:
+        _tell(study, trial, value=objective(trial))
+    except optuna.TrialPruned:
+        _tell(study, trial, state=TrialState.PRUNED)
+    except UpdateFinishedTrialError:
+        return
+    except Exception as error:
+        with suppress(UpdateFinishedTrialError):
+            trial.set_user_attr(FAILURE, f"{type(error).__name__}: {error}")
+        _tell(study, trial, state=TrialState.FAIL)
+    except KeyboardInterrupt:
+        _tell(study, trial, state=TrialState.FAIL)
+        raise
+
+
+def _tell(
+    study: Study, trial: Trial, value: float | None = None, state: TrialState | None = None
+) -> None:
+    with suppress(UpdateFinishedTrialError):
+        study.tell(trial, value, state, skip_if_finished=True)
+
+
 def retry(study: Study, trial: FrozenTrial, reason: str) -> None:
     """Fail the trial of a worker that is known to be dead, and queue it again, a few times."""
     if not trial.state.is_finished():
-        study._storage.set_trial_user_attr(trial._trial_id, "failure", reason)
+        study._storage.set_trial_user_attr(trial._trial_id, FAILURE, reason)
         study.tell(trial.number, state=TrialState.FAIL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
@@ -119,16 +192,8 @@ def retry(study: Study, trial: FrozenTrial, reason: str) -> None:
             callback(study, trial)
 
 
-def retry_stale_trials(study: Study, storage: RDBStorage) -> None:
-    """Do so with the trials of workers that have given no sign of life for long.
-
-    A worker that was killed before its first has none to be missed, so it gets one here.
-    """
-    with storage.engine.connect() as connection:
-        known = set(connection.exec_driver_sql("SELECT trial_id FROM trial_heartbeats").scalars())
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if trial._trial_id not in known:
-            storage.record_heartbeat(trial._trial_id)
+def retry_stale_trials(study: Study) -> None:
+    """Do so with the trials of workers that have given no sign of life for long."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         fail_stale_trials(study)
@@ -147,48 +212,7 @@ def masked(url: str) -> str:
 
 def sqlite_file(url: str) -> Path | None:
     """That of a URL; :obj:`None` if it is of another database."""
-    parsed = _parsed(url)
-    return Path(str(parsed.database)) if parsed.get_backend_name() == "sqlite" else None
-
-
-def _share(engine: Engine) -> None:
-    """Make a sqlite file fit for several writers.
-
-    Each transaction takes the file's one lock at its beginning. Optuna reads that a trial waits
-    and then writes that it runs; other databases lock the row in between, but here two workers
-    could take the same trial.
-
-    As a trial writes some thirty times, the file has a write-ahead log where that is safe: it
-    does not wait for the disk each time. The log is gone when the last connection is closed.
-    """
-    is_local = _is_on_local_disk(Path(str(engine.url.database)))
-
-    @event.listens_for(engine, "connect")
-    def _(connection: sqlite3.Connection, record: object) -> None:
-        # The driver's own transactions begin with the first writing.
-        connection.isolation_level = None
-        if is_local:
-            # Who finds the file in use leaves it to the next.
-            with suppress(sqlite3.OperationalError):
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = NORMAL")
-
-    @event.listens_for(engine, "begin")
-    def _(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    engine.dispose()
-
-
-def _is_on_local_disk(path: Path) -> bool:
-    """Whether it is known to be, as on Linux it is. A write-ahead log is kept in memory that all
-    processes map, which those of several machines cannot."""
-    try:
-        mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
-    except OSError:
-        return False
-    above = [(len(place), kind) for place, kind in mounts if path.resolve().is_relative_to(place)]
-    return max(above)[1] in _LOCAL_FILE_SYSTEMS
+    return sqlite_files.file_of(_parsed(url))
 
 
 def _parsed(url: str) -> URL:
@@ -205,24 +229,6 @@ def _parsed(url: str) -> URL:
     return parsed
 
 
-def _sqlite_file_exists(url: URL) -> bool:
-    """Connecting would make the file."""
-    if url.database in (None, "", ":memory:"):
-        raise ValueError("`storage` is in memory, where nothing is kept; it should be a file.")
-    path = Path(str(url.database))
-    place = path if path.exists() else path.parent
-    if not path.exists() and not place.is_dir():
-        raise ValueError(f"`storage` file {path} cannot be made: {place} is no folder.")
-    if not os.access(place, os.W_OK):
-        raise ValueError(f"`storage` file {path} cannot be written: {place} is read-only.")
-    return path.exists()
-
-
-def _tables(url: str) -> set[str]:
-    with _one_sentence(url), create_engine(_parsed(url)).connect() as connection:
-        return set(inspect(connection).get_table_names())
-
-
 @contextmanager
 def _one_sentence(url: str) -> Iterator[None]:
     """Turns what drivers raise, errors of many kinds, into one."""
@@ -233,13 +239,17 @@ def _one_sentence(url: str) -> Iterator[None]:
             f"`storage` {masked(url)} needs the package {error.name}, which is not installed."
         ) from error
     except Exception as error:
-        reason = " ".join(str(getattr(error, "orig", None) or error).split())
-        raise ValueError(f"`storage` {masked(url)} cannot be used: {reason}") from error
+        raise ValueError(f"`storage` {masked(url)} cannot be used: {reason_of(error)}") from error
 
 
 def _retry_callback() -> dict[str, Any]:
     """The argument of RDBStorage, by its name in this version of Optuna."""
-    retry = getattr(optuna.storages, "RetryHeartbeatStaleTrialCallback", None)
-    if retry is not None:
-        return {"heartbeat_stale_trial_callback": retry(max_retry=_MAX_RETRIES)}
-    return {"failed_trial_callback": optuna.storages.RetryFailedTrialCallback(_MAX_RETRIES)}
+    current = getattr(optuna.storages, "RetryHeartbeatStaleTrialCallback", None)
+    callback = (current or optuna.storages.RetryFailedTrialCallback)(max_retry=_MAX_RETRIES)
+
+    def retried(study: Study, trial: FrozenTrial) -> None:
+        # Else the retry would have it as well.
+        trial.user_attrs.pop(FAILURE, None)
+        callback(study, trial)
+
+    return {f"{'heartbeat_stale' if current else 'failed'}_trial_callback": retried}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Mapping
 import json
+import math
+import time
 from types import MappingProxyType
 from typing import Any
 
@@ -12,10 +14,11 @@ import numpy as np
 import optuna
 from optuna.pruners import NopPruner
 from optuna.storages import BaseStorage
-from optuna.study import MaxTrialsCallback
+from optuna.storages._heartbeat import get_heartbeat_thread
 from optuna.study import Study
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
+from optuna.trial import Trial
 from optuna.trial import TrialState
 from tqdm import tqdm
 
@@ -23,6 +26,11 @@ from cbal_optuna.named_samplers import named_sampler
 from cbal_optuna.objectives import INTERRUPTED
 from cbal_optuna.objectives import Objective
 from cbal_optuna.objectives import Outcome
+from cbal_optuna.patient_storage import FAILURE
+from cbal_optuna.patient_storage import was_given_up
+from cbal_optuna.storage import ask
+from cbal_optuna.storage import evaluate
+from cbal_optuna.storage import retry_stale_trials
 from cbal_optuna.summary import USUAL
 from cbal_optuna.warm_start import OBJECTIVE
 from cbal_optuna.warm_start import record_start
@@ -166,7 +174,7 @@ def run_usual(study: Study, objective: Objective[Outcome], run: Callable[[int], 
 
 def run_trials(
     study: Study,
-    objective: Callable[[optuna.Trial], float],
+    objective: Callable[[Trial], float],
     n_trials: int,
     timeout: float | None = None,
     between: Callable[[], None] = lambda: None,
@@ -177,8 +185,10 @@ def run_trials(
     A trial that fails is recorded and does not count.
 
     Args:
-        study, objective:
-            As for Optuna's ``optimize``.
+        study:
+            The study.
+        objective:
+            From a trial to its value.
         n_trials:
             Completed and pruned trials of the study, those of earlier runs included.
         timeout:
@@ -194,25 +204,20 @@ def run_trials(
     n_done = len(study.get_trials(deepcopy=False, states=USABLE))
     if n_done >= n_trials:
         return
-
-    def stop_if_asked_to(study: Study, trial: FrozenTrial) -> None:
-        if stop(study):
-            study.stop()
-
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
     with tqdm(total=n_trials, initial=n_done, desc=study.study_name, unit="trial") as bar:
         progress = Progress(bar)
-        study.optimize(
-            objective,
-            timeout=timeout,
-            catch=(Exception,),
-            callbacks=[
-                progress,
-                lambda study, trial: between(),
-                MaxTrialsCallback(n_trials, states=USABLE),
-                stop_if_asked_to,
-            ],
-        )
-    progress.check()
+        while time.monotonic() < deadline:
+            retry_stale_trials(study)
+            trial = ask(study)
+            with get_heartbeat_thread(trial._trial_id, study._storage):
+                evaluate(study, trial, objective)
+            n_done = progress.show(study)
+            progress.count(study._storage.get_trial(trial._trial_id))
+            progress.check()
+            between()
+            if n_done >= n_trials or stop(study):
+                return
 
 
 class Progress:
@@ -224,26 +229,27 @@ class Progress:
         self._n_failures = 0
         self._failure = ""
 
-    def __call__(self, study: Study, trial: FrozenTrial) -> None:
-        """After each trial, as a callback of Optuna's ``optimize``, which it stops."""
-        self.show(study)
-        self.count(trial)
-        if self._n_failures >= self._max_failures:
-            study.stop()
-
-    def show(self, study: Study) -> None:
+    def show(self, study: Study) -> int:
+        """How many usable ones there are."""
         usable = study.get_trials(deepcopy=False, states=USABLE)
         self._bar.n = min(len(usable), self._bar.total)
         best = max((t.value for t in usable if t.value is not None), default=float("nan"))
         self._bar.set_postfix(best=f"{best:.4f}", refresh=False)
         self._bar.refresh()
+        return len(usable)
 
     def count(self, trial: FrozenTrial) -> None:
+        """One that has ended; that others have taken over says nothing of its setting."""
+        if was_given_up(trial):
+            self._bar.write(
+                f"trial {trial.number} was given up by others: {trial.user_attrs[FAILURE]}"
+            )
+            return
         if trial.state != TrialState.FAIL:
             self._n_failures = 0
             return
         self._n_failures += 1
-        self._failure = trial.user_attrs.get("failure", "no value")
+        self._failure = trial.user_attrs.get(FAILURE, "no value")
         self._bar.write(f"trial {trial.number} failed: {self._failure}")
 
     def check(self) -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterator
-from glob import glob
+from contextlib import ExitStack
 import os
-import shutil
-import subprocess
-import tempfile
+from pathlib import Path
 from typing import Any
 import uuid
 
@@ -28,6 +26,9 @@ from cbal_optuna.data import LabelledImages
 from cbal_optuna.objectives import RetrievalObjective
 from cbal_optuna.objectives import SearchSpace
 from cbal_optuna.training import TrainingOptions
+
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 class NoisyColours(LabelledImages):
@@ -81,12 +82,6 @@ def tiny_objective(
     return make
 
 
-def program(name: str) -> str | None:
-    # Debian keeps them off the path.
-    folders = [os.environ["PATH"], *sorted(glob("/usr/lib/postgresql/*/bin"), reverse=True)]
-    return shutil.which(name, path=os.pathsep.join(folders))
-
-
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
     """The URL of a database: of the environment variable ``CBAL_TEST_POSTGRESQL`` (an SQLAlchemy
@@ -95,27 +90,13 @@ def postgresql() -> Iterator[str]:
     if "CBAL_TEST_POSTGRESQL" in os.environ:
         yield os.environ["CBAL_TEST_POSTGRESQL"]
         return
-    initdb, pg_ctl = program("initdb"), program("pg_ctl")
-    if initdb is None or pg_ctl is None:
-        pytest.skip("there is no PostgreSQL: install it, or set CBAL_TEST_POSTGRESQL")
-    # The server refuses to run as root, and nobody else may enter pytest's folders. It listens on
-    # a socket in its own, so that no port has to be free.
-    user = "nobody" if os.getuid() == 0 else None
-    with tempfile.TemporaryDirectory(prefix="cbal-") as folder:
-
-        def run(program: str, *arguments: str) -> None:
-            command = [program, f"--pgdata={folder}/data", *arguments]
-            subprocess.run(command, check=True, cwd=folder, user=user, stdout=subprocess.DEVNULL)
-
-        if user is not None:
-            shutil.chown(folder, user)
-        run(initdb, "--auth=trust", "--username=cbal", "--encoding=UTF8", "--no-sync")
-        settings = f"-F -c listen_addresses= -c unix_socket_directories={folder}"
-        run(pg_ctl, "start", "--wait", f"--log={folder}/log", f"--options={settings}")
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        patch.syspath_prepend(BENCHMARKS)
         try:
-            yield f"postgresql+psycopg2://cbal@/postgres?host={folder}"
-        finally:
-            run(pg_ctl, "stop", "--mode=immediate")
+            server = stack.enter_context(__import__("postgresql").running_server())
+        except FileNotFoundError as error:
+            pytest.skip(f"{error}: install it, or set CBAL_TEST_POSTGRESQL")
+        yield server.url
 
 
 @pytest.fixture

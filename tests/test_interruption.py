@@ -7,6 +7,7 @@ import pytest
 
 from cbal_optuna.interruption import Interrupted
 from cbal_optuna.interruption import Interruption
+from cbal_optuna.interruption import silent_end
 
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -53,3 +54,17 @@ def test_a_process_started_to_ignore_ctrl_c_goes_on_ignoring_it() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Interruption()
     signal.raise_signal(signal.SIGINT)
+
+
+def test_while_modules_are_loaded_the_system_ends_the_process() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with silent_end():
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_who_handles_ctrl_c_goes_on_handling_it() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with silent_end():
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN

@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from cbal_optuna import sqlite_files
 from cbal_optuna import storage as storage_module
 from cbal_optuna.storage import ask
 from cbal_optuna.storage import check_storage
@@ -55,7 +56,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 def test_who_reads_a_sqlite_file_to_write_it_is_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage_module, "_SQLITE_TIMEOUT_SECONDS", 0)
+    monkeypatch.setattr(sqlite_files, "TIMEOUT_SECONDS", 0)
     one, other = (open_storage(f"sqlite:///{tmp_path}/study.db") for _ in range(2))
     with one.engine.begin() as connection:
         connection.exec_driver_sql("SELECT * FROM trials")
@@ -86,17 +87,17 @@ def test_a_disk_is_local_by_what_is_mounted_nearest_to_the_file(
     monkeypatch: pytest.MonkeyPatch, mounts: str, is_local: bool
 ) -> None:
     monkeypatch.setattr(Path, "read_text", lambda path: mounts)
-    assert storage_module._is_on_local_disk(Path("/data/studies/study.db")) == is_local
+    assert sqlite_files._is_on_local_disk(Path("/data/studies/study.db")) == is_local
 
 
 def test_a_worker_that_was_killed_before_its_first_sign_of_life_is_missed(tmp_path: Path) -> None:
     storage = open_storage(f"sqlite:///{tmp_path}/study.db")
     study = optuna.create_study(storage=storage)
     ask(study)
-    retry_stale_trials(study, storage)
+    retry_stale_trials(study)
     assert study.trials[0].state == TrialState.RUNNING
     _let_hearts_stop(storage)
-    retry_stale_trials(study, storage)
+    retry_stale_trials(study)
     assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.WAITING]
 
 

@@ -136,8 +136,7 @@ def test_failures_in_a_row_end_the_study(tiny_objective: Objectives) -> None:
     objective = tiny_objective()
 
     def fails(trial: optuna.Trial) -> float:
-        trial.set_user_attr("failure", "OSError: the disk is gone")
-        raise OSError
+        raise OSError("the disk is gone")
 
     study = opened(objective, InMemoryStorage())
     with pytest.raises(FailingTrialsError, match="3 trials in a row failed.*the disk is gone"):

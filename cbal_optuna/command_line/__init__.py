@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from cbal_optuna.command_line.comparing import main_of_comparison
-from cbal_optuna.command_line.data_sets import SCRIPTS
-from cbal_optuna.command_line.description import StudyDescription
-from cbal_optuna.command_line.running import main
-from cbal_optuna.command_line.scripts import SelfSupervisedScript
-from cbal_optuna.command_line.scripts import StudyScript
-from cbal_optuna.command_line.study_file import main_of_file
+from cbal_optuna.interruption import silent_end
+
+
+with silent_end():
+    from cbal_optuna.command_line.comparing import main_of_comparison
+    from cbal_optuna.command_line.data_sets import SCRIPTS
+    from cbal_optuna.command_line.description import StudyDescription
+    from cbal_optuna.command_line.running import main
+    from cbal_optuna.command_line.scripts import SelfSupervisedScript
+    from cbal_optuna.command_line.scripts import StudyScript
+    from cbal_optuna.command_line.study_file import main_of_file
 
 
 __all__ = [

@@ -77,6 +77,8 @@ def main_of_comparison(studies: Path, arguments: Sequence[str] | None = None) ->
         arguments:
             Of the command line.
     """
+    interruption = Interruption()
+    interruption.defer()
     parser = _parser(studies)
     options, rest = parser.parse_known_args(arguments)
     script_file = studies / f"{options.study}.py"
@@ -92,8 +94,6 @@ def main_of_comparison(studies: Path, arguments: Sequence[str] | None = None) ->
             f"`--seed` {study_options.seed} and `--seeds` {options.seeds} go beyond "
             f"{LARGEST_SEED}; they should not."
         )
-    interruption = Interruption()
-    interruption.defer()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         output = made_folder(options.output or Path(f"compare-{options.study}"))

@@ -17,13 +17,38 @@ def made_folder(path: Path) -> Path:
     Raises:
         ValueError: It cannot be made or written to.
     """
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"`--output` is {str(path)!r}, a file; it should be a folder.")
     try:
         path.mkdir(exist_ok=True)
     except OSError as error:
-        raise ValueError(f"`--output` is {str(path)!r}, which cannot be made: {error}") from error
+        raise ValueError(
+            f"`--output` is {str(path)!r}, which cannot be made: {error.strerror}."
+        ) from error
     if not os.access(path, os.W_OK):
         raise ValueError(f"`--output` is {str(path)!r}; it should be a folder to write to.")
     return path
+
+
+def check_folder_to_make(option: str, path: Path) -> None:
+    """See that a folder is there or can be made, those above it included.
+
+    Args:
+        option:
+            That names the folder.
+        path:
+            The folder.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    place = path.absolute()
+    while not os.path.lexists(place):
+        place = place.parent
+    if not place.is_dir():
+        raise ValueError(f"`{option}` is {str(path)!r}, but {str(place)!r} is no folder.")
+    if not os.access(place, os.W_OK):
+        raise ValueError(f"`{option}` is {str(path)!r}, but {str(place)!r} is read-only.")
 
 
 def check_report(option: str, path: Path, storage: str) -> None:
@@ -55,18 +80,16 @@ def check_report(option: str, path: Path, storage: str) -> None:
 
 
 def check_places(options: argparse.Namespace) -> bool:
-    """See that report, checkpoints, storage and export can be written to, before anything is, and
-    whether the storage exists.
+    """See that report, cache, checkpoints, storage and export can be written to, before anything
+    is, and whether the storage exists.
 
     Raises:
-        ValueError: Report or storage cannot.
+        ValueError: One of the first four cannot.
         OSError: The export cannot.
     """
     check_report("--report", options.report, options.storage)
-    if options.checkpoint_dir.exists() and not options.checkpoint_dir.is_dir():
-        raise ValueError(
-            f"`--checkpoint-dir` is {str(options.checkpoint_dir)!r}, a file, not a folder."
-        )
+    check_folder_to_make("--cache-dir", options.cache_dir)
+    check_folder_to_make("--checkpoint-dir", options.checkpoint_dir)
     exists = check_storage(options.storage)
     if options.export is not None:
         weights = Path(options.weights)

@@ -34,6 +34,7 @@ from cbal_optuna.dashboard import update_dashboard
 from cbal_optuna.export import export_model
 from cbal_optuna.interruption import Interrupted
 from cbal_optuna.interruption import Interruption
+from cbal_optuna.interruption import silent_end
 from cbal_optuna.named_samplers import named_sampler
 from cbal_optuna.objectives import InfeasibleSettingError
 from cbal_optuna.objectives import Objective
@@ -66,8 +67,10 @@ SETTINGS = "settings"
 
 def main(script: StudyScript, arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a study as its command line says, and exit: with status 2 if the input is wrong."""
-    parser = parser_of(script)
-    parser.exit(run_study(parser, script, parser.parse_args(arguments)))
+    with silent_end():
+        parser = parser_of(script)
+        options = parser.parse_args(arguments)
+    parser.exit(run_study(parser, script, options))
 
 
 def run_study(parser: Parser, script: StudyScript, options: argparse.Namespace) -> int:
@@ -90,11 +93,11 @@ def _led(
     parser: Parser, script: StudyScript, options: argparse.Namespace, ranks: OneProcess
 ) -> int:
     """Run the study in this process; gives the exit status."""
+    interruption = Interruption()
     # Other scripts may have options of any kind, and only they can resume their studies.
     is_ours = script in SCRIPTS.values()
     settings = StudyDescription.of(script, options).to_dict() if is_ours else None
     fill_in_defaults(options, script.name)
-    interruption = Interruption()
     warnings.formatwarning = _warning_without_code
     # Optuna warns of each failed trial, with a traceback; the progress bar says it in one line.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -116,9 +119,9 @@ def _led(
                 f"{masked(options.storage)} yet that could hold it."
             )
         ranks.prepare(objective.prepare)
-        storage = open_storage(options.storage)
+        storage = open_storage(options.storage, while_waiting=interruption.check)
         workers = Workers(objective, storage, options.workers) if options.workers > 1 else None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, OptunaError) as error:
         parser.error(str(error))
     except Interrupted as interrupted:
         parser.exit(128 + interrupted.number, "\nInterrupted. No study was touched.\n")

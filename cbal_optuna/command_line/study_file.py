@@ -11,6 +11,7 @@ from cbal_optuna.command_line.description import StudyDescription
 from cbal_optuna.command_line.options import parser_of
 from cbal_optuna.command_line.parser import Parser
 from cbal_optuna.command_line.running import run_study
+from cbal_optuna.interruption import silent_end
 
 
 def main_of_file(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -33,7 +34,8 @@ def main_of_file(arguments: Sequence[str] | None = None) -> NoReturn:
         description = StudyDescription.read(options.file)
     except ValueError as error:
         parser.error(str(error))
-    study_parser = parser_of(description.script)
-    study_parser.prog = f"{parser.prog} {options.file}"
-    study_options = description.parsed(study_parser, more)
+    with silent_end():
+        study_parser = parser_of(description.script)
+        study_parser.prog = f"{parser.prog} {options.file}"
+        study_options = description.parsed(study_parser, more)
     parser.exit(run_study(study_parser, description.script, study_options))

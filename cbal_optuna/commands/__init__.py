@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NoReturn
 
-import optuna
-from optuna.exceptions import OptunaError
-
-from cbal_optuna.command_line.parser import Parser
-from cbal_optuna.commands import compare
-from cbal_optuna.commands import dashboard
-from cbal_optuna.commands import export
-from cbal_optuna.commands import report
-from cbal_optuna.commands import resume
-from cbal_optuna.commands import summary
+from cbal_optuna.interruption import Interrupted
+from cbal_optuna.interruption import Interruption
+from cbal_optuna.interruption import silent_end
 from cbal_optuna.version import __version__
+
+
+with silent_end():
+    import optuna
+    from optuna.exceptions import OptunaError
+
+    from cbal_optuna.command_line.parser import Parser
+    from cbal_optuna.commands import compare
+    from cbal_optuna.commands import dashboard
+    from cbal_optuna.commands import export
+    from cbal_optuna.commands import report
+    from cbal_optuna.commands import resume
+    from cbal_optuna.commands import summary
 
 
 __all__ = ["main"]
@@ -25,6 +31,7 @@ _COMMANDS = (summary, report, compare, export, dashboard, resume)
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit: with status 2 if the input is wrong."""
+    Interruption()
     parser = Parser(
         prog="python -m cbal_optuna", description="Look at stored studies, and take them up again."
     )
@@ -32,14 +39,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in _COMMANDS:
         command.add(commands)
-    options, more = parser.parse_known_args(arguments)
-    if options.more is not None:
-        options.more = more
-    elif more:
-        parser.error(f"unrecognized arguments: {' '.join(more)}")
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
+        options, more = parser.parse_known_args(arguments)
+        if options.more is not None:
+            options.more = more
+        elif more:
+            parser.error(f"unrecognized arguments: {' '.join(more)}")
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
         options.run(options)
+    except Interrupted as interrupted:
+        parser.exit(128 + interrupted.number, "\nInterrupted.\n")
     except (ValueError, OSError) as error:
         parser.error(str(error))
     except OptunaError as error:

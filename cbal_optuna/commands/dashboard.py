@@ -26,7 +26,6 @@ from cbal_optuna.commands.stored import comparisons_of
 from cbal_optuna.commands.stored import stored_studies
 from cbal_optuna.dashboard import update_dashboard
 from cbal_optuna.interruption import Interrupted
-from cbal_optuna.interruption import Interruption
 from cbal_optuna.storage import masked
 
 
@@ -62,7 +61,7 @@ def run(options: argparse.Namespace) -> None:
         )
     from optuna_dashboard import wsgi
 
-    storage, studies = stored_studies(options)
+    storage, studies = stored_studies(options, to_read=False)
     for study in studies:
         if len(study.directions) == 1:
             update_dashboard(study, comparisons_of(storage, study))
@@ -81,7 +80,6 @@ def run(options: argparse.Namespace) -> None:
                 file=sys.stderr,
                 flush=True,
             )
-        Interruption()
         with suppress(Interrupted):
             server.serve_forever()
 

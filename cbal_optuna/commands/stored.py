@@ -68,18 +68,26 @@ def add_command(
     return parser
 
 
-def stored_studies(options: argparse.Namespace) -> tuple[RDBStorage, list[Study]]:
+def stored_studies(
+    options: argparse.Namespace, *, to_read: bool = True
+) -> tuple[RDBStorage, list[Study]]:
     """The storage and the studies of a command line.
+
+    Args:
+        options:
+            Of the command line.
+        to_read:
+            Whether they are only looked at, so that a file that cannot be written will do.
 
     Raises:
         ValueError: The storage cannot be used, or there is no such study.
     """
-    if not check_storage(options.storage):
+    if not check_storage(options.storage, to_read=to_read):
         raise ValueError(
             f"`STORAGE` {masked(options.storage)} holds no studies; it should be the database of "
             "one."
         )
-    storage = open_storage(options.storage)
+    storage = open_storage(options.storage, to_read=to_read)
     names = optuna.get_all_study_names(storage)
     wanted = options.study or [name for name in names if not is_comparison(name)]
     for name in wanted:

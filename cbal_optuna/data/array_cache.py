@@ -4,14 +4,18 @@ twice at once."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 import errno
+import math
 import os
 from pathlib import Path
 import shutil
-from uuid import uuid4
 import zlib
 
 import numpy as np
+
+from cbal_optuna.replaced_files import part_of
 
 
 def default_cache_directory() -> Path:
@@ -56,8 +60,8 @@ def cached_array(
         if array is not None and array.shape == shape and array.dtype == dtype:
             return array
     directory.mkdir(parents=True, exist_ok=True)
-    part = directory / f"{key}.{uuid4().hex}.part"
-    try:
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    with _room_for(size, directory), part_of(directory / key) as part:
         writable = np.lib.format.open_memmap(part, mode="w+", dtype=dtype, shape=shape)
         _allocate(part)
         fill(writable)
@@ -65,8 +69,6 @@ def cached_array(
         path = directory / f"{key}.{_checksum(writable):08x}.npy"
         del writable
         part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
     for unfit in found:
         # One of this name was replaced, perhaps by another process, which now reads it.
         if unfit != path:
@@ -75,15 +77,11 @@ def cached_array(
     return published
 
 
-def _allocate(path: Path) -> None:
-    """Take the room on the disk now: were it full, writing to the map would kill the process."""
-    size = path.stat().st_size
+@contextmanager
+def _room_for(size: int, directory: Path) -> Iterator[None]:
+    """Says what to do about a disk that has none."""
     try:
-        if hasattr(os, "posix_fallocate"):
-            with path.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, size)
-        elif shutil.disk_usage(path.parent).free < size:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -91,8 +89,18 @@ def _allocate(path: Path) -> None:
             error.errno,
             f"a cache file of {size / 1e6:.0f} MB has no room; `cache_directory` or $CBAL_CACHE "
             "should name a folder on a disk that has",
-            str(path.parent),
+            str(directory),
         ) from error
+
+
+def _allocate(path: Path) -> None:
+    """Take the room on the disk now: were it full, writing to the map would kill the process."""
+    size = path.stat().st_size
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    elif shutil.disk_usage(path.parent).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _verified(path: Path) -> np.ndarray | None:

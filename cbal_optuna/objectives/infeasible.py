@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from cbal_optuna.training import DivergedError
 from cbal_optuna.training import is_out_of_memory
+from cbal_optuna.training import NotANumberError
 
 
 class InfeasibleSettingError(RuntimeError):
@@ -15,9 +16,12 @@ class InfeasibleSettingError(RuntimeError):
 
 @contextmanager
 def breakdowns_are_infeasible() -> Iterator[None]:
-    """Says of a training that diverges or runs out of memory that its setting is infeasible."""
+    """Says of a training that diverges, comes to NaN or runs out of memory that its setting is
+    infeasible."""
     try:
         yield
+    except NotANumberError as error:
+        raise InfeasibleSettingError(f"not a number: {error}") from error
     except DivergedError as error:
         raise InfeasibleSettingError(f"diverged: {error}") from error
     except (MemoryError, RuntimeError) as error:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial
 from optuna.trial import TrialState
 import timm
@@ -24,6 +26,7 @@ from cbal_optuna.objectives.racing import is_lost
 from cbal_optuna.objectives.trainings import OutcomeT
 from cbal_optuna.objectives.trainings import Trainings
 from cbal_optuna.objectives.trainings import VALIDATION
+from cbal_optuna.patient_storage import FAILURE
 from cbal_optuna.version import __version__
 
 
@@ -46,12 +49,13 @@ class Objective(Trainings[OutcomeT]):
     Run trials in parallel in processes: threads (Optuna's ``n_jobs``) share torch's random state,
     and with them no value is reproducible.
 
-    Each evaluation is reported to the pruner. A training that diverges, runs out of memory or
-    cannot fill its batches makes the trial infeasible: its value is 0, the least that it can be,
-    the constraint ``"trainable"`` is violated, and the reason stands in the user attribute
-    ``infeasible``. Before it gives up for lack of memory, batches go through the model in
-    micro-batches, unless ``training`` says otherwise; the user attribute ``micro_batch`` says how
-    many images did so at once.
+    Each evaluation is reported to the pruner. A training that diverges, comes to NaN, runs out of
+    memory or cannot fill its batches makes the trial infeasible: its value is 0, the least that it
+    can be, the constraint ``"trainable"`` is violated, and the user attribute ``infeasible`` says
+    which of these it was. Embeddings that have collapsed are not infeasible: the trial has the
+    value that they have, and the user attribute ``collapsed``. Before it gives up for lack of
+    memory, batches go through the model in micro-batches, unless ``training`` says otherwise; the
+    user attribute ``micro_batch`` says how many images did so at once.
 
     A trial that is cut off by a signal, or with its process or machine, goes on from its last
     checkpoint when its setting is evaluated again: by a retry of the trial, by the same command,
@@ -99,11 +103,14 @@ class Objective(Trainings[OutcomeT]):
             record_feasibility(trial, "trainable", feasible=False)
             return 0.0
         except KeyboardInterrupt as error:
-            trial.set_user_attr(INTERRUPTED, f"{type(error).__name__}: {error}")
+            # Unless the trial was given up by others.
+            with suppress(UpdateFinishedTrialError):
+                trial.set_user_attr(INTERRUPTED, f"{type(error).__name__}: {error}")
+            raise
+        except (optuna.TrialPruned, UpdateFinishedTrialError):
             raise
         except Exception as error:
-            if not isinstance(error, optuna.TrialPruned):
-                trial.set_user_attr("failure", f"{type(error).__name__}: {error}")
+            trial.set_user_attr(FAILURE, f"{type(error).__name__}: {error}")
             raise
 
     def _recorded(self, trial: Trial, outcomes: Sequence[Outcome]) -> float:

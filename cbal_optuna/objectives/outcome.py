@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from cbal_optuna.evaluation import EmbeddingSpread
 from cbal_optuna.pictures import Pictures
 from cbal_optuna.training import TrainingRecord
 
@@ -82,6 +83,17 @@ class EarlierOutcome(Outcome):
     @property
     def remarks(self) -> dict[str, str]:
         return dict(self.earlier_remarks)
+
+
+def collapse_remark(spread: EmbeddingSpread) -> dict[str, str]:
+    """What is to be said of embeddings, by its name, if they have collapsed."""
+    if not spread.collapsed:
+        return {}
+    return {
+        "collapsed": "the embeddings lie in next to one direction (effective rank "
+        f"{spread.effective_rank:.3f}, spread {spread.spread:.2g}), so that they do not tell "
+        "images apart"
+    }
 
 
 def mean_attributes(outcomes: Sequence[Outcome]) -> dict[str, float]:

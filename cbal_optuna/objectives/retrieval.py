@@ -18,11 +18,14 @@ from cbal_optuna.data import class_splits
 from cbal_optuna.data import indices_of
 from cbal_optuna.data import LabelledImages
 from cbal_optuna.data import MPerClassBatchSampler
+from cbal_optuna.evaluation import embedding_spread
+from cbal_optuna.evaluation import EmbeddingSpread
 from cbal_optuna.evaluation import normalized_mutual_information
 from cbal_optuna.evaluation import retrieval_metrics
 from cbal_optuna.evaluation import RetrievalMetrics
 from cbal_optuna.objectives.checks import check_space
 from cbal_optuna.objectives.objective import Objective
+from cbal_optuna.objectives.outcome import collapse_remark
 from cbal_optuna.objectives.outcome import Outcome
 from cbal_optuna.objectives.search_space import SearchSpace
 from cbal_optuna.objectives.trainings import Part
@@ -53,6 +56,7 @@ class RetrievalOutcome(Outcome):
 
     metrics: RetrievalMetrics
     nmi: float
+    spread: EmbeddingSpread
 
     def measures(self) -> dict[str, float]:
         return {
@@ -61,6 +65,10 @@ class RetrievalOutcome(Outcome):
             **{f"recall_at_{k}": v for k, v in self.metrics.recall.items()},
             "nmi": self.nmi,
         }
+
+    @property
+    def remarks(self) -> dict[str, str]:
+        return collapse_remark(self.spread)
 
 
 class RetrievalObjective(Objective[RetrievalOutcome]):
@@ -267,7 +275,12 @@ class RetrievalObjective(Objective[RetrievalOutcome]):
         self, evaluation: Any, record: TrainingRecord, *, final: bool
     ) -> RetrievalOutcome:
         embeddings, labels, metrics = evaluation
-        return RetrievalOutcome(record, metrics, normalized_mutual_information(embeddings, labels))
+        return RetrievalOutcome(
+            record,
+            metrics,
+            normalized_mutual_information(embeddings, labels),
+            embedding_spread(embeddings),
+        )
 
     def _pictures(
         self, evaluation: Any, train_items: np.ndarray, evaluation_items: np.ndarray

@@ -23,6 +23,7 @@ from cbal_optuna.evaluation import knn_accuracy
 from cbal_optuna.evaluation import linear_probe_accuracy
 from cbal_optuna.objectives.checks import check_space
 from cbal_optuna.objectives.objective import Objective
+from cbal_optuna.objectives.outcome import collapse_remark
 from cbal_optuna.objectives.outcome import Outcome
 from cbal_optuna.objectives.search_space import SearchSpace
 from cbal_optuna.objectives.search_space import SelfSupervisedSpace
@@ -69,12 +70,9 @@ class SelfSupervisedOutcome(Outcome):
 
     @property
     def remarks(self) -> dict[str, str]:
-        if not self.spread.collapsed:
-            return {}
+        said = collapse_remark(self.spread)
         return {
-            "collapsed": "the embeddings lie in next to one direction (effective rank "
-            f"{self.spread.effective_rank:.3f}, spread {self.spread.spread:.2g}), so that they do "
-            "not tell images apart; the accuracy is what the features have all the same"
+            k: f"{v}; the accuracy is what the features have all the same" for k, v in said.items()
         }
 
 

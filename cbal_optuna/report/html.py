@@ -11,11 +11,11 @@ from html import escape
 import os
 from pathlib import Path
 from typing import Any
-import uuid
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from cbal_optuna.replaced_files import replaced
 from cbal_optuna.report.gallery import drawn
 from cbal_optuna.report.page import figure_html
 from cbal_optuna.report.page import page
@@ -83,15 +83,17 @@ def write_report(
 
 
 def write_page(path: str | os.PathLike[str], text: str) -> None:
-    """Write a file, or replace it at once."""
-    path = Path(path)
-    part = path.with_name(f".{uuid.uuid4().hex}.part")
+    """Write a file, or replace it at once.
+
+    Raises:
+        OSError: It cannot be written.
+    """
     try:
-        # Failures may quote file names that are no proper Unicode.
-        part.write_text(text, encoding="utf-8", errors="xmlcharrefreplace")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        with replaced(Path(path)) as part:
+            # Failures may quote file names that are no proper Unicode.
+            part.write_text(text, encoding="utf-8", errors="xmlcharrefreplace")
+    except OSError as error:
+        raise OSError(f"the report {path} cannot be written: {error.strerror or error}") from error
 
 
 def study_body(

@@ -13,6 +13,7 @@ from cbal_optuna.training.gradient_caching import BATCH_NORM_MODES
 from cbal_optuna.training.gradient_caching import cached_forward
 from cbal_optuna.training.gradient_caching import SYNCHRONISED
 from cbal_optuna.training.loop import DivergedError
+from cbal_optuna.training.loop import NotANumberError
 from cbal_optuna.training.loop import train
 from cbal_optuna.training.loop import TrainingRecord
 from cbal_optuna.training.micro_batches import AUTO
@@ -47,6 +48,7 @@ __all__ = [
     "LEARNING_RATE_RULES",
     "MLP",
     "MicroBatches",
+    "NotANumberError",
     "OneProcess",
     "PHASES",
     "PRETRAINED",

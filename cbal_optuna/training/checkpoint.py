@@ -15,25 +15,25 @@ from contextlib import suppress
 from dataclasses import dataclass
 import hashlib
 import json
-import math
 import os
 from pathlib import Path
 import time
 from typing import Any
-from uuid import uuid4
 import warnings
 from zipfile import BadZipFile
 from zipfile import ZipFile
 
 import torch
 
+from cbal_optuna.replaced_files import remove_abandoned
+from cbal_optuna.replaced_files import remove_abandoned_in
+from cbal_optuna.replaced_files import replaced
 from cbal_optuna.version import __version__
 
 
-_OURS = f"{'[0-9a-f]' * 32}.checkpoint*"
-# Seconds after which nobody comes back to a file: a day if a process was killed while writing it,
-# thirty if its work was given up.
-_ABANDONED = {".part": 86_400, ".checkpoint": 30 * 86_400}
+_OURS = f"{'[0-9a-f]' * 32}.checkpoint"
+# Seconds after which nobody comes back to a file, its work having been given up.
+_GIVEN_UP = 30 * 86_400
 
 
 @dataclass(frozen=True)
@@ -120,17 +120,15 @@ class Checkpoint:
 
     def write(self, contents: Mapping[str, Any]) -> None:
         """Replace the file; where that fails, warn once and go on with the old one."""
-        part = self._path.with_name(f"{self._path.name}.{uuid4().hex}.part")
         saved = {"key": self._path.stem, "version": __version__, "contents": dict(contents)}
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as file:
+            with replaced(self._path) as part, part.open("wb") as file:
                 torch.save(saved, file)
                 file.flush()
                 os.fsync(file.fileno())
-            part.replace(self._path)
             self.is_stuck = False
-            _remove_abandoned(self._path.parent)
+            _remove_old(self._path.parent)
         # On a full disk torch raises the one or the other.
         except (OSError, RuntimeError) as error:
             if not self._warned:
@@ -142,13 +140,13 @@ class Checkpoint:
                 )
             self._warned = True
         finally:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
             self._last = time.monotonic()
 
     def remove(self) -> None:
+        """With what is left of a process that was killed while writing it."""
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
+            remove_abandoned(self._path)
 
     @contextmanager
     def removed_at_the_end(self, *ends: type[Exception]) -> Iterator[None]:
@@ -163,10 +161,11 @@ class Checkpoint:
         self.remove()
 
 
-def _remove_abandoned(directory: Path) -> None:
+def _remove_old(directory: Path) -> None:
+    remove_abandoned_in(directory)
     now = time.time()
     for path in directory.glob(_OURS):
         # Another process may have removed it.
         with suppress(OSError):
-            if now - path.stat().st_mtime > _ABANDONED.get(path.suffix, math.inf):
+            if now - path.stat().st_mtime > _GIVEN_UP:
                 path.unlink()

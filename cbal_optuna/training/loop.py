@@ -43,7 +43,11 @@ Evaluation = TypeVar("Evaluation")
 
 
 class DivergedError(RuntimeError):
-    """The loss became infinite or NaN."""
+    """The model grew out of all bounds: the loss became infinite, or its embeddings did."""
+
+
+class NotANumberError(DivergedError):
+    """The loss of finite embeddings was NaN."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +167,7 @@ def train(
         micro_batches or MicroBatches(options.micro_batch),
         phase_clock(device),
         TermSums(n_steps, device),
+        health=torch.zeros(2, device=device),
     )
     if checkpoint is not None:
         state.resume(checkpoint)
@@ -183,13 +188,11 @@ def train(
         optimizer.step()
         schedule.step()
         state.terms.add(state.step, terms)
+        state.note(terms, embeddings)
         state.step += 1
         if state.step in evaluation_steps:
-            # But for checkpoints, the only synchronisations with the device: a NaN once there
-            # stays in the total.
-            total = loss.balanced(state.terms.total()).item()
-            if not math.isfinite(total):
-                raise DivergedError(f"the loss was {total} by step {state.step} of {n_steps}")
+            # But for checkpoints, the only synchronisations with the device.
+            _check(state, n_steps)
             clock.enter("evaluation")
             value, evaluation = evaluate()
             state.values.append(float(value))
@@ -209,6 +212,17 @@ def train(
         micro_batch=state.micro_batches.size(len(batch)),
     )
     return record, evaluation
+
+
+def _check(state: TrainingState, n_steps: int) -> None:
+    """Raises DivergedError."""
+    value, were_finite = state.health.tolist()
+    if math.isfinite(value):
+        return
+    where = f"the loss was {value} by step {state.step} of {n_steps}"
+    if math.isnan(value) and were_finite:
+        raise NotANumberError(f"{where}, of finite embeddings")
+    raise DivergedError(where)
 
 
 def _gradients(

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from cbal_optuna.losses import SplitTerms
 from cbal_optuna.training.checkpoint import Checkpoint
 from cbal_optuna.training.curve import TermSums
 from cbal_optuna.training.micro_batches import MicroBatches
@@ -35,6 +36,10 @@ class TrainingState:
     Args:
         model, loss, optimizer, schedule, micro_batches, clock, terms:
             Of this training.
+        health:
+            The sum of the loss's terms in the last step, and whether its embeddings were finite;
+            of the first step with a sum that was not, if there is one. On the device, of shape
+            (2,).
         step:
             Steps done.
         values:
@@ -50,9 +55,16 @@ class TrainingState:
     micro_batches: MicroBatches
     clock: PhaseClock
     terms: TermSums
+    health: Tensor
     step: int = 0
     written: int = 0
     values: list[float] = field(default_factory=list)
+
+    def note(self, terms: SplitTerms, embeddings: Tensor) -> None:
+        """The health of a step, without waiting for the device."""
+        value = terms.positive + terms.entropy
+        health = torch.stack((value, embeddings.isfinite().all().to(value)))
+        self.health = torch.where(self.health[0].isfinite(), health, self.health)
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on from what was written, if there is any that fits."""
@@ -120,6 +132,7 @@ class TrainingState:
             "micro_batch": self.micro_batches.found,
             "seconds": self.clock.seconds(),
             "terms": self.terms.sums,
+            "health": self.health,
             "step": self.step,
             "values": list(self.values),
             "random": _random_state(self.terms.sums.device),
@@ -131,6 +144,7 @@ class TrainingState:
         self.micro_batches.found = state["micro_batch"]
         self.clock.set(state["seconds"])
         self.terms.load(state["terms"])
+        self.health = state["health"].to(self.health.device)
         self.step = state["step"]
         self.values = list(state["values"])
         _set_random_state(self.terms.sums.device, state["random"])

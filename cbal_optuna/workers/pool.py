@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from cbal_optuna.objectives import Objective
 from cbal_optuna.objectives import Outcome
+from cbal_optuna.patient_storage import was_given_up
 from cbal_optuna.storage import HEARTBEAT_SECONDS
 from cbal_optuna.storage import retry
 from cbal_optuna.workers.places import places
@@ -198,7 +199,8 @@ class Workers:
         if worker.trial_id is not None:
             trial = self.storage.get_trial(worker.trial_id)
             worker.trial_id = None
-            if trial.state in (TrialState.RUNNING, TrialState.FAIL):
+            is_open = trial.state in (TrialState.RUNNING, TrialState.FAIL)
+            if is_open and not was_given_up(trial):
                 retry(source.study, trial, f"its worker {manner}")
             else:
                 source.ended(trial)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 import pickle
@@ -22,12 +23,12 @@ from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
 from optuna.storages import RDBStorage
 from optuna.trial import Trial
-from optuna.trial import TrialState
 
 from cbal_optuna.interruption import Interrupted
 from cbal_optuna.interruption import Interruption
 from cbal_optuna.objectives import Objective
 from cbal_optuna.objectives import Outcome
+from cbal_optuna.storage import evaluate
 from cbal_optuna.storage import open_storage
 from cbal_optuna.workers.places import Place
 
@@ -76,7 +77,8 @@ def work(connection: Connection, objective: Path, place: Place, url: str) -> Non
     warnings.showwarning = lambda message, *rest, **more: say(f"warning: {message}")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        _work(connection, pickle.loads(objective.read_bytes()), check, place, open_storage(url))
+        storage = open_storage(url, while_waiting=check)
+        _work(connection, pickle.loads(objective.read_bytes()), check, place, storage)
     except (EOFError, ConnectionError):
         pass
     except Interrupted as interrupted:
@@ -102,21 +104,8 @@ def _work(
 
 
 def _evaluate(task: Task, objective: Objective[Outcome], storage: RDBStorage) -> None:
-    """As Optuna's ``optimize`` does, but that somebody else may have given the trial up."""
     # The parameters are there, so that the sampler has nothing to do.
     study = optuna.load_study(
         study_name=task.study_name, storage=storage, sampler=RandomSampler(), pruner=NopPruner()
     )
-    trial = Trial(study, task.trial_id)
-    try:
-        value = task.evaluation(objective, trial)
-    except optuna.TrialPruned:
-        study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
-    except Exception as error:
-        trial.set_user_attr("failure", f"{type(error).__name__}: {error}")
-        study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
-    except KeyboardInterrupt:
-        study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
-        raise
-    else:
-        study.tell(trial, value, skip_if_finished=True)
+    evaluate(study, Trial(study, task.trial_id), partial(task.evaluation, objective))

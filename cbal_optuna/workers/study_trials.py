@@ -18,6 +18,7 @@ from tqdm import tqdm
 from cbal_optuna.objectives import Objective
 from cbal_optuna.objectives import Outcome
 from cbal_optuna.objectives import SearchSpace
+from cbal_optuna.patient_storage import FAILURE
 from cbal_optuna.storage import ask
 from cbal_optuna.storage import retry_stale_trials
 from cbal_optuna.study import MAX_FAILURES_IN_A_ROW
@@ -112,7 +113,7 @@ class _StudyTrials:
         All who share the study count after they have asked, so that of two who ask for the last
         one at least one sees the other. Who sees that there are too many puts its own back.
         """
-        retry_stale_trials(self.study, self._storage)
+        retry_stale_trials(self.study)
         expected = (*USABLE, TrialState.RUNNING)
         if time.monotonic() < self._not_before or self._count(expected) >= self._n_trials:
             return None
@@ -124,7 +125,7 @@ class _StudyTrials:
         try:
             self._space.suggest(trial)
         except Exception as error:
-            trial.set_user_attr("failure", f"{type(error).__name__}: {error}")
+            trial.set_user_attr(FAILURE, f"{type(error).__name__}: {error}")
             self.ended(self.study.tell(trial, state=TrialState.FAIL))
             return None
         return trial

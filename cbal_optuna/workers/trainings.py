@@ -15,6 +15,8 @@ from tqdm import tqdm
 
 from cbal_optuna.objectives import SearchSpace
 from cbal_optuna.objectives import Setting
+from cbal_optuna.patient_storage import FAILURE
+from cbal_optuna.patient_storage import was_given_up
 from cbal_optuna.storage import ask
 from cbal_optuna.storage import retry_stale_trials
 from cbal_optuna.study import FailingTrialsError
@@ -94,7 +96,7 @@ class _Trainings:
         All who share the study queue what they miss. If two have queued the same, the one with
         the lower number counts, and the other is withdrawn.
         """
-        retry_stale_trials(self.study, self._storage)
+        retry_stale_trials(self.study)
         begun = [_training(t) for t in self._trials(*_BEGUN)]
         missing = [training for training in self._wanted if training not in begun]
         if missing:
@@ -112,8 +114,8 @@ class _Trainings:
         return trial
 
     def ended(self, trial: FrozenTrial) -> None:
-        if trial.state == TrialState.FAIL:
-            reason = trial.user_attrs.get("failure", "no value")
+        if trial.state == TrialState.FAIL and not was_given_up(trial):
+            reason = trial.user_attrs.get(FAILURE, "no value")
             raise FailingTrialsError(f"a training with a fresh seed failed: {reason}")
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:

@@ -91,6 +91,15 @@ def test_figures_and_trials_are_exported(run: Run, url: str, tmp_path: Path) -> 
     assert len(pd.read_csv(written / "trials.csv")["params_balance"]) == 2
 
 
+def test_a_file_is_no_folder_to_export_to(run: Run, url: str, tmp_path: Path) -> None:
+    path = tmp_path / "precious"
+    path.write_text("precious")
+    status, _, error = run("export", url, "-o", str(path))
+    assert (status, len(error.splitlines())) == (2, 1)
+    assert f"`--output` is '{path}', a file; it should be a folder." in error
+    assert path.read_text() == "precious"
+
+
 def test_trials_come_back_from_parquet(run: Run, url: str, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     arguments = ("--figures", "--trials", "parquet", "-o", str(tmp_path / "out"))

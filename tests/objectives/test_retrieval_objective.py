@@ -25,6 +25,8 @@ from cbal_optuna.data import indices_of
 from cbal_optuna.data import LabelledImages
 from cbal_optuna.evaluation import retrieval_metrics
 from cbal_optuna.feasibility import is_feasible
+from cbal_optuna.losses import SplitInfoNCELoss
+from cbal_optuna.losses import SplitTerms
 from cbal_optuna.objectives import InfeasibleSettingError
 from cbal_optuna.objectives import RetrievalObjective
 from cbal_optuna.objectives import SearchSpace
@@ -397,6 +399,31 @@ def test_embeddings_that_are_not_finite_are_infeasible(
         regime_of(objective), "embed", lambda model, items: torch.full((len(items), 2), math.inf)
     )
     assert_infeasible(trial_of(objective), "diverged: the embeddings")
+
+
+def test_a_loss_that_is_not_a_number_is_told_from_a_divergence(
+    tiny_objective: Objectives, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terms = SplitInfoNCELoss.terms
+
+    def spoilt(*arguments: Any) -> SplitTerms:
+        positive, entropy = terms(*arguments)
+        return SplitTerms(positive, entropy * math.nan)
+
+    monkeypatch.setattr(SplitInfoNCELoss, "terms", spoilt)
+    assert_infeasible(trial_of(tiny_objective()), "not a number: the loss was nan by step ")
+
+
+def test_a_collapse_is_said_and_is_not_infeasible(
+    tiny_objective: Objectives, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = tiny_objective()
+    assert "collapsed" not in trial_of(objective).user_attrs
+    regime = regime_of(objective)
+    monkeypatch.setattr(regime, "embed", lambda model, items: torch.ones(len(items), 2))
+    trial = trial_of(objective)
+    assert is_feasible(trial) and trial.value == trial.user_attrs["map_at_r"]
+    assert "effective rank 1.000, spread" in trial.user_attrs["collapsed"]
 
 
 def cuda_out_of_memory() -> None:

@@ -344,8 +344,8 @@ def test_a_process_killed_while_writing_leaves_the_file_before(
 def test_abandoned_files_are_removed_and_others_are_not(folder: Path) -> None:
     folder.mkdir()
     young, old = "0" * 32, "f" * 32
-    kept = {f"{young}.checkpoint": 29, f"{young}.checkpoint.0.part": 0, "my.checkpoint": 1000}
-    ages = {f"{old}.checkpoint": 31, f"{old}.checkpoint.0.part": 2, **kept}
+    kept = {f"{young}.checkpoint": 29, "my.checkpoint": 1000, "my.part": 1000}
+    ages = {f"{old}.checkpoint": 31, f".{'0' * 8}.{old}.part": 0, **kept}
     for name, days in ages.items():
         (folder / name).write_text(name)
         changed = time.time() - days * 86_400

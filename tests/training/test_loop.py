@@ -22,6 +22,7 @@ from cbal_optuna.losses import SplitMarginLoss
 from cbal_optuna.losses import SplitTerms
 from cbal_optuna.training import DivergedError
 from cbal_optuna.training import LEARNING_RATE_RULES
+from cbal_optuna.training import NotANumberError
 from cbal_optuna.training import train
 from cbal_optuna.training import TrainingOptions
 from cbal_optuna.training import TrainingRecord
@@ -278,8 +279,10 @@ def test_one_bad_loss_ends_the_training_at_the_next_evaluation(
 ) -> None:
     evaluated: list[int] = []
     losses = [0.5] * (step - 1) + [value]
-    with pytest.raises(DivergedError, match=f"by step {reported} of 10"):
+    kind = NotANumberError if math.isnan(value) else DivergedError
+    with pytest.raises(DivergedError, match=f"was {value} by step {reported} of 10") as caught:
         trained(Scripted(losses), n_evaluations=4, evaluate=evaluated.append)
+    assert caught.type is kind
     assert evaluated == list(range(1, [3, 5, 8, 10].index(reported) + 1))
 
 
