@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Mapping
+from contextlib import suppress
 import json
 import math
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import NopPruner
 from optuna.storages import BaseStorage
 from optuna.storages._heartbeat import get_heartbeat_thread
@@ -265,7 +267,9 @@ def _withdraw_repetitions(study: Study) -> None:
     seen: list[dict[str, Any]] = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING, TrialState.RUNNING)):
         if trial.state == TrialState.WAITING and _params(trial) in seen:
-            study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            # That machine may do so at this moment, too.
+            with suppress(UpdateFinishedTrialError):
+                study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
         elif _params(trial):
             seen.append(_params(trial))
 
