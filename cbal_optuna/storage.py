@@ -1,9 +1,10 @@
-"""RDB storages for studies: checked before anything is written, and able to go on after a worker
-was killed."""
+"""Storages for studies, databases and proxies of them: checked before anything is written, and
+able to go on after a worker was killed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from contextlib import contextmanager
 from contextlib import suppress
 import os
@@ -32,14 +33,26 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.exc import NoSuchModuleError
 
+from cbal_optuna.proxy import StorageProxy
+
 
 # A worker gives a sign of life every so many seconds; after three are missing its trial is
 # retried.
 HEARTBEAT_SECONDS = 30
+# Of a proxy, where its URL names none: Optuna's.
+PROXY_PORT = 13000
 _MAX_RETRIES = 3
 # How long a writer of a sqlite file waits for another.
 _SQLITE_TIMEOUT_SECONDS = 60
 _LOCAL_FILE_SYSTEMS = ("btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs")
+# How long a proxy may take to answer for the first time.
+_PROXY_TIMEOUT_SECONDS = 20
+# The driver that is meant where a URL names none, as this package's extras install them.
+_DRIVERS = {"postgresql": "psycopg2", "mysql": "pymysql", "mariadb": "pymysql"}
+# The extra with which a package is installed.
+_EXTRAS = {"psycopg2": "postgresql", "pymysql": "mysql", "grpc": "grpc", "google": "grpc"}
+
+Storage = RDBStorage | StorageProxy
 
 
 def check_storage(url: str) -> bool:
@@ -47,9 +60,13 @@ def check_storage(url: str) -> bool:
 
     Raises:
         ValueError: The URL is malformed, its driver is not installed, the database is in memory,
-            cannot be reached or written to, or holds the tables of another program.
+            cannot be reached or written to, or holds the tables of another program; or a proxy
+            does not answer.
     """
     parsed = _parsed(url)
+    if _is_proxy(parsed):
+        with closing(_proxy(parsed)) as proxy:
+            return bool(proxy.get_all_studies())
     with _one_sentence(url):
         # Loads the driver and reads the options, without connecting.
         create_engine(parsed).dialect.create_connect_args(parsed)
@@ -73,22 +90,32 @@ def check_storage(url: str) -> bool:
     return "studies" in tables
 
 
-def open_storage(url: str) -> RDBStorage:
-    """The storage of a URL, made if need be.
+def open_storage(url: str) -> Storage:
+    """The storage of a URL, made if need be: of a database, as SQLAlchemy names it, or
+    ``grpc://HOST:PORT`` of ``python -m cbal_optuna serve-storage``.
 
     Workers show that they are alive; the trial of one that was killed is failed and evaluated
     again by another.
 
     Raises:
         ValueError: The database cannot be opened, or was made by a version of Optuna with another
-            schema.
+            schema; or the proxy does not answer.
     """
-    is_sqlite = _parsed(url).get_backend_name() == "sqlite"
-    arguments = {"connect_args": {"timeout": _SQLITE_TIMEOUT_SECONDS}} if is_sqlite else {}
+    parsed = _parsed(url)
+    if _is_proxy(parsed):
+        return _proxy(parsed)
+    is_sqlite = parsed.get_backend_name() == "sqlite"
+    arguments: dict[str, Any] = {}
+    if is_sqlite:
+        arguments = {"connect_args": {"timeout": _SQLITE_TIMEOUT_SECONDS}}
+    elif parsed.get_backend_name() in ("mysql", "mariadb"):
+        # By default a transaction goes on seeing what its first statement saw, and is refused
+        # when it then writes to a row that another has changed.
+        arguments = {"isolation_level": "READ COMMITTED"}
     with warnings.catch_warnings(), _one_sentence(url):
         warnings.simplefilter("ignore", ExperimentalWarning)
         storage = RDBStorage(
-            url,
+            parsed.render_as_string(hide_password=False),
             engine_kwargs=arguments,
             heartbeat_interval=HEARTBEAT_SECONDS,
             grace_period=3 * HEARTBEAT_SECONDS,
@@ -99,6 +126,14 @@ def open_storage(url: str) -> RDBStorage:
         # At the exit of the process, if not before.
         weakref.finalize(storage, storage.engine.dispose)
     return storage
+
+
+def close_storage(storage: Storage) -> None:
+    """Let go of its connections."""
+    if isinstance(storage, StorageProxy):
+        storage.close()
+    else:
+        storage.engine.dispose()
 
 
 def ask(study: Study) -> Trial:
@@ -119,16 +154,10 @@ def retry(study: Study, trial: FrozenTrial, reason: str) -> None:
             callback(study, trial)
 
 
-def retry_stale_trials(study: Study, storage: RDBStorage) -> None:
-    """Do so with the trials of workers that have given no sign of life for long.
-
-    A worker that was killed before its first has none to be missed, so it gets one here.
-    """
-    with storage.engine.connect() as connection:
-        known = set(connection.exec_driver_sql("SELECT trial_id FROM trial_heartbeats").scalars())
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if trial._trial_id not in known:
-            storage.record_heartbeat(trial._trial_id)
+def retry_stale_trials(study: Study, storage: Storage) -> None:
+    """Do so with the trials of workers that have given no sign of life for long."""
+    if isinstance(storage, RDBStorage):
+        _begin_heartbeats(study, storage)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         fail_stale_trials(study)
@@ -149,6 +178,31 @@ def sqlite_file(url: str) -> Path | None:
     """That of a URL; :obj:`None` if it is of another database."""
     parsed = _parsed(url)
     return Path(str(parsed.database)) if parsed.get_backend_name() == "sqlite" else None
+
+
+def _proxy(url: URL) -> StorageProxy:
+    host = str(url.host)
+    with warnings.catch_warnings(), _one_sentence(str(url)):
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        proxy = StorageProxy(
+            f"[{host}]" if ":" in host else host,
+            url.port or PROXY_PORT,
+            heartbeat_seconds=HEARTBEAT_SECONDS,
+            grace_seconds=3 * HEARTBEAT_SECONDS,
+            on_stale=next(iter(_retry_callback().values())),
+        )
+        proxy.wait_server_ready(_PROXY_TIMEOUT_SECONDS)
+    return proxy
+
+
+def _begin_heartbeats(study: Study, storage: RDBStorage) -> None:
+    """A worker that was killed before its first sign of life has none to be missed, so it gets
+    one."""
+    with storage.engine.connect() as connection:
+        known = set(connection.exec_driver_sql("SELECT trial_id FROM trial_heartbeats").scalars())
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if trial._trial_id not in known:
+            storage.record_heartbeat(trial._trial_id)
 
 
 def _share(engine: Engine) -> None:
@@ -192,17 +246,26 @@ def _is_on_local_disk(path: Path) -> bool:
 
 
 def _parsed(url: str) -> URL:
+    """With the driver that it means."""
     try:
         parsed = make_url(url)
-        parsed.get_backend_name()
+        if _is_proxy(parsed) and parsed.host:
+            return parsed
+        driver = _DRIVERS.get(parsed.drivername)
+        if driver is not None:
+            parsed = parsed.set(drivername=f"{parsed.drivername}+{driver}")
         parsed.get_dialect()
     except (ArgumentError, NoSuchModuleError, ValueError) as error:
         # The URL itself may hold a password, so it is not repeated.
         raise ValueError(
             "`storage` is no URL of a database that SQLAlchemy knows; it should look like "
-            "sqlite:///study.db or postgresql+psycopg2://user:password@host/database."
+            "sqlite:///study.db, postgresql://user:password@host/database or grpc://host:port."
         ) from error
     return parsed
+
+
+def _is_proxy(url: URL) -> bool:
+    return url.drivername == "grpc"
 
 
 def _sqlite_file_exists(url: URL) -> bool:
@@ -229,8 +292,11 @@ def _one_sentence(url: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
+        extra = _EXTRAS.get(str(error.name))
+        remedy = "" if extra is None else f': pip install ".[{extra}]"'
         raise ValueError(
-            f"`storage` {masked(url)} needs the package {error.name}, which is not installed."
+            f"`storage` {masked(url)} needs the package {error.name}, which is not installed"
+            f"{remedy}."
         ) from error
     except Exception as error:
         reason = " ".join(str(getattr(error, "orig", None) or error).split())

@@ -1,14 +1,16 @@
-"""A tiny data set, an objective on it that trains in milliseconds, and a PostgreSQL."""
+"""A tiny data set, an objective on it that trains in milliseconds, a PostgreSQL and a MariaDB."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterator
+from contextlib import contextmanager
 from glob import glob
 import os
 import shutil
 import subprocess
 import tempfile
+import time
 from typing import Any
 import uuid
 
@@ -23,6 +25,7 @@ from PIL import Image
 import pytest
 from sqlalchemy import create_engine
 from sqlalchemy import make_url
+from sqlalchemy.exc import OperationalError
 
 from cbal_optuna.data import LabelledImages
 from cbal_optuna.objectives import RetrievalObjective
@@ -84,7 +87,22 @@ def tiny_objective(
 def program(name: str) -> str | None:
     # Debian keeps them off the path.
     folders = [os.environ["PATH"], *sorted(glob("/usr/lib/postgresql/*/bin"), reverse=True)]
+    folders.append("/usr/sbin")
     return shutil.which(name, path=os.pathsep.join(folders))
+
+
+# Database servers refuse to run as root.
+SERVANT = "nobody" if os.getuid() == 0 else None
+
+
+@contextmanager
+def servants_folder() -> Iterator[str]:
+    """A folder for a server, as nobody else may enter pytest's. It listens on a socket in it, so
+    that no port has to be free."""
+    with tempfile.TemporaryDirectory(prefix="cbal-") as folder:
+        if SERVANT is not None:
+            shutil.chown(folder, SERVANT)
+        yield folder
 
 
 @pytest.fixture(scope="session")
@@ -98,17 +116,14 @@ def postgresql() -> Iterator[str]:
     initdb, pg_ctl = program("initdb"), program("pg_ctl")
     if initdb is None or pg_ctl is None:
         pytest.skip("there is no PostgreSQL: install it, or set CBAL_TEST_POSTGRESQL")
-    # The server refuses to run as root, and nobody else may enter pytest's folders. It listens on
-    # a socket in its own, so that no port has to be free.
-    user = "nobody" if os.getuid() == 0 else None
-    with tempfile.TemporaryDirectory(prefix="cbal-") as folder:
+    with servants_folder() as folder:
 
         def run(program: str, *arguments: str) -> None:
             command = [program, f"--pgdata={folder}/data", *arguments]
-            subprocess.run(command, check=True, cwd=folder, user=user, stdout=subprocess.DEVNULL)
+            subprocess.run(
+                command, check=True, cwd=folder, user=SERVANT, stdout=subprocess.DEVNULL
+            )
 
-        if user is not None:
-            shutil.chown(folder, user)
         run(initdb, "--auth=trust", "--username=cbal", "--encoding=UTF8", "--no-sync")
         settings = f"-F -c listen_addresses= -c unix_socket_directories={folder}"
         run(pg_ctl, "start", "--wait", f"--log={folder}/log", f"--options={settings}")
@@ -130,4 +145,65 @@ def postgresql_schema(postgresql: str) -> Iterator[str]:
     finally:
         with engine.begin() as connection:
             connection.exec_driver_sql(f"DROP SCHEMA {name} CASCADE")
+        engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[str]:
+    """The URL of a server: of the environment variable ``CBAL_TEST_MYSQL`` (an SQLAlchemy URL of
+    one who may make databases), or else of one that is started where MariaDB is installed."""
+    pytest.importorskip("pymysql")
+    if "CBAL_TEST_MYSQL" in os.environ:
+        yield os.environ["CBAL_TEST_MYSQL"]
+        return
+    install, mariadbd = program("mariadb-install-db"), program("mariadbd")
+    if install is None or mariadbd is None:
+        pytest.skip("there is no MariaDB: install it, or set CBAL_TEST_MYSQL")
+    with servants_folder() as folder:
+        options = ["--no-defaults", f"--datadir={folder}/data"]
+        silent: dict[str, Any] = {"user": SERVANT, "cwd": folder, "stdout": subprocess.DEVNULL}
+        subprocess.run(
+            [install, *options, "--auth-root-authentication-method=normal", "--skip-test-db"],
+            check=True,
+            **silent,
+        )
+        options += [f"--socket={folder}/socket", "--skip-networking", "--skip-log-bin"]
+        # As by default from MariaDB 11.6 on.
+        options.append("--loose-innodb-snapshot-isolation=ON")
+        options.append("--innodb-flush-log-at-trx-commit=0")
+        with (
+            open(f"{folder}/log", "w") as log,
+            subprocess.Popen([mariadbd, *options], stderr=log, **silent) as server,
+        ):
+            try:
+                url = f"mysql://root@localhost/?unix_socket={folder}/socket"
+                wait_until_it_answers(url.replace("mysql", "mysql+pymysql", 1), server)
+                yield url
+            finally:
+                server.kill()
+
+
+def wait_until_it_answers(url: str, server: subprocess.Popen[bytes]) -> None:
+    engine, deadline = create_engine(url), time.monotonic() + 60
+    while True:
+        try:
+            engine.connect().close()
+            return
+        except OperationalError:
+            assert server.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def mariadb_database(mariadb: str) -> Iterator[str]:
+    """The URL of an empty database, dropped at the end."""
+    name = f"cbal_{uuid.uuid4().hex}"
+    engine = create_engine(make_url(mariadb).set(drivername="mysql+pymysql"))
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+    try:
+        yield make_url(mariadb).set(database=name).render_as_string(hide_password=False)
+    finally:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"DROP DATABASE {name}")
         engine.dispose()

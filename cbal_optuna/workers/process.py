@@ -20,7 +20,8 @@ import warnings
 import optuna
 from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage
+from optuna.storages import get_storage
 from optuna.trial import Trial
 from optuna.trial import TrialState
 
@@ -76,7 +77,7 @@ def work(connection: Connection, objective: Path, place: Place, url: str) -> Non
     warnings.showwarning = lambda message, *rest, **more: say(f"warning: {message}")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        _work(connection, pickle.loads(objective.read_bytes()), check, place, open_storage(url))
+        _work(connection, pickle.loads(objective.read_bytes()), check, place, cached_storage(url))
     except (EOFError, ConnectionError):
         pass
     except Interrupted as interrupted:
@@ -86,22 +87,27 @@ def work(connection: Connection, objective: Path, place: Place, url: str) -> Non
         sys.exit(1)
 
 
+def cached_storage(url: str) -> BaseStorage:
+    """Reads each finished trial once, however many trials the process evaluates."""
+    return get_storage(open_storage(url))
+
+
 def _work(
     connection: Connection,
     objective: Objective[Outcome],
     check: Callable[[], None],
     place: Place,
-    storage: RDBStorage,
+    storage: BaseStorage,
 ) -> None:
     place.take()
     objective.move(place.device, on_step=check)
     objective.prepare()
     while True:
         connection.send(READY)
-        _evaluate(connection.recv(), objective, storage)
+        evaluate(connection.recv(), objective, storage)
 
 
-def _evaluate(task: Task, objective: Objective[Outcome], storage: RDBStorage) -> None:
+def evaluate(task: Task, objective: Objective[Outcome], storage: BaseStorage) -> None:
     """As Optuna's ``optimize`` does, but that somebody else may have given the trial up."""
     # The parameters are there, so that the sampler has nothing to do.
     study = optuna.load_study(

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
-from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 from optuna.trial import Trial
@@ -16,9 +15,9 @@ from tqdm import tqdm
 from cbal_optuna.objectives import SearchSpace
 from cbal_optuna.objectives import Setting
 from cbal_optuna.storage import ask
-from cbal_optuna.storage import retry_stale_trials
+from cbal_optuna.storage import Storage
 from cbal_optuna.study import FailingTrialsError
-from cbal_optuna.workers.pool import Workers
+from cbal_optuna.workers.pool import WorkerPool
 from cbal_optuna.workers.process import Evaluation
 
 
@@ -28,7 +27,7 @@ _BEGUN = (TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING)
 
 
 def train_with(
-    workers: Workers,
+    workers: WorkerPool,
     study: Study,
     space: SearchSpace,
     wanted: Sequence[Training],
@@ -69,7 +68,7 @@ class _Trainings:
     def __init__(
         self,
         study: Study,
-        storage: RDBStorage,
+        storage: Storage,
         space: SearchSpace,
         wanted: Sequence[Training],
         evaluation: Evaluation,
@@ -94,7 +93,6 @@ class _Trainings:
         All who share the study queue what they miss. If two have queued the same, the one with
         the lower number counts, and the other is withdrawn.
         """
-        retry_stale_trials(self.study, self._storage)
         begun = [_training(t) for t in self._trials(*_BEGUN)]
         missing = [training for training in self._wanted if training not in begun]
         if missing:
