@@ -49,6 +49,8 @@ from runs import Job
 from runs import perform
 from runs import read
 from runs import RUNS
+from sqlalchemy import create_engine
+from sqlalchemy import make_url
 from stand_in import PROCESS
 from stand_in import StandIn
 from stand_in import value_of
@@ -85,10 +87,18 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     results = {
         "sooner": sooner(options),
+        "synchronous_commit": _setting(options.storage, "synchronous_commit"),
         "stored": stored(options.storage),
         "workers": rates(options),
     }
     write_record(RESULTS / "scale.json", results)
+
+
+def _setting(url: str, name: str) -> str:
+    """Of the server: whether it waits for the disk is most of what a writing costs."""
+    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg2"))
+    with engine.connect() as connection:
+        return str(connection.exec_driver_sql(f"SHOW {name}").scalar_one())
 
 
 # Trials per hour
@@ -96,13 +106,13 @@ def main() -> None:
 
 def rates(options: argparse.Namespace) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
+    alone = 0.0
     for n_workers in WORKERS:
         rate = _rate(options, n_workers)
+        alone = alone or rate
         row: dict[str, Any] = {"workers": n_workers, "trials_per_hour": round(rate)}
         row["load"] = round(os.getloadavg()[0], 1)
-        row["share_of_linear"] = round(
-            rate / n_workers / (found or [row])[0]["trials_per_hour"], 3
-        )
+        row["share_of_linear"] = round(rate / n_workers / alone, 3)
         found.append(row)
         print(row, flush=True)
     return found
