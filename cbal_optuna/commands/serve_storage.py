@@ -13,6 +13,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.storages import get_storage
 from optuna.storages import run_grpc_proxy_server
 
+from cbal_optuna.command_line.argument_types import place
 from cbal_optuna.command_line.parser import Parser
 from cbal_optuna.commands.listening import add_address
 from cbal_optuna.commands.listening import cannot_listen
@@ -38,7 +39,10 @@ def add(commands: Commands[Parser]) -> None:
         epilog="example: python -m cbal_optuna serve-storage sqlite:///cub200.db --port 13000",
     )
     parser.add_argument(
-        "storage", metavar="STORAGE", help="URL of the database, which is made if need be"
+        "storage",
+        type=place,
+        metavar="STORAGE",
+        help="URL of the database, which is made if need be",
     )
     add_address(parser, PROXY_PORT)
     parser.set_defaults(run=run)

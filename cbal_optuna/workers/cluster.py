@@ -9,6 +9,7 @@ import math
 import pickle
 import signal
 import sys
+import time
 from typing import Any
 import warnings
 
@@ -117,6 +118,7 @@ class RayWorkers(WorkerPool):
         workers = {w.reference: w for w in self._workers if isinstance(w, RayWorker)}
         workers.pop(None, None)
         if not workers:
+            time.sleep(seconds)
             return []
         ready, _ = ray.wait(list(workers), timeout=seconds)
         return [workers[reference] for reference in ready]
