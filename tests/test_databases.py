@@ -87,6 +87,21 @@ def test_waiting_trials_are_taken_once(url: str) -> None:
     assert {t.state for t in study.trials} == {TrialState.COMPLETE}
 
 
+def test_workers_write_the_same_attribute_of_the_study_at_once(url: str) -> None:
+    """As they do with the note of the dashboard."""
+    optuna.create_study(study_name="a", storage=open_storage(url))
+
+    def write(worker: int) -> None:
+        study = optuna.load_study(study_name="a", storage=open_storage(url))
+        for i in range(20):
+            study.set_user_attr("note", f"{worker} {i}")
+
+    with ThreadPoolExecutor(N_WORKERS) as pool:
+        list(pool.map(write, range(N_WORKERS)))
+    study = optuna.load_study(study_name="a", storage=open_storage(url))
+    assert study.user_attrs["note"].endswith(" 19")
+
+
 def test_a_dead_workers_trial_is_retried(url: str) -> None:
     storage = open_storage(url)
     study = optuna.create_study(study_name="a", storage=storage)
