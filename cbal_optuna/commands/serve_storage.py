@@ -45,7 +45,7 @@ def add(commands: Commands[Parser]) -> None:
         help="URL of the database, which is made if need be",
     )
     add_address(parser, PROXY_PORT)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, more=None)
 
 
 def run(options: argparse.Namespace) -> None:
