@@ -30,9 +30,9 @@ from counted_digits import is_stored_once
 from counted_digits import of_state
 from counted_digits import opened
 from counted_digits import STUDY
+from database_servers import PostgreSQL
 import optuna
 from optuna.trial import TrialState
-from postgresql import Server
 
 from cbal_optuna import patient_storage
 from cbal_optuna import storage as storage_module
@@ -113,7 +113,7 @@ def sleeping(url: str, folder: Path, n_trials: int) -> dict[str, Any]:
 
 
 def restarting(
-    url: str, folder: Path, server: Server, n_restarts: int, n_trials: int, seed: int
+    url: str, folder: Path, server: PostgreSQL, n_restarts: int, n_trials: int, seed: int
 ) -> dict[str, Any]:
     """The server is stopped at random moments, and started again after some seconds, while a
     program with two workers and one without share a study."""
@@ -147,7 +147,7 @@ def restarting(
     }
 
 
-def staying_away(url: str, folder: Path, server: Server, patience: float) -> dict[str, Any]:
+def staying_away(url: str, folder: Path, server: PostgreSQL, patience: float) -> dict[str, Any]:
     """The server is stopped for good in a trial of a program."""
     study, _ = opened(url, folder)
     process = program("join", url, folder, 1000, patience)

@@ -45,7 +45,7 @@ def times_table(runs: Mapping[Job, Run]) -> list[dict[str, Any]]:
         end = min(run.finished[-1] for _, run in own.values())
         times = np.geomspace(0.5, end, 80)
         regrets = [_regrets(problem, run, times) for problem, run in own.values()]
-        reached = sorted(_time_to(problem, run) for problem, run in own.values())
+        reached = sorted(time_to(problem, run, _TARGET) for problem, run in own.values())
         middle = reached[(len(reached) - 1) // 2]
         rows.append(
             {
@@ -67,8 +67,10 @@ def _regrets(problem: Problem, run: Run, times: np.ndarray) -> np.ndarray:
     return np.array([at_start, *regrets])[np.searchsorted(run.finished, times, side="right")]
 
 
-def _time_to(problem: Problem, run: Run) -> float:
+def time_to(problem: Problem, run: Run, share: float) -> float:
+    """When the best observed point was first within a share of the optimum, in mean durations of
+    a trial."""
     for value, time in zip(best_observed(run), run.finished):
-        if problem.is_within(value, _TARGET):
+        if problem.is_within(value, share):
             return time
     return np.inf

@@ -25,6 +25,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 import uuid
 
+from database_servers import PostgreSQL
+from database_servers import running_postgresql
 from disasters import at_the_same_instant
 from disasters import restarting
 from disasters import signalled
@@ -33,8 +35,6 @@ from disasters import staying_away
 from disasters import STUDIES
 from killing import killed_workers
 import optuna
-from postgresql import running_server
-from postgresql import Server
 from record import RESULTS
 from record import write_record
 from sqlalchemy import create_engine
@@ -54,7 +54,7 @@ def main() -> None:
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     results: dict[str, Any] = {}
-    with running_server() as server:
+    with running_postgresql() as server:
         for name, database in (("sqlite", sqlite), ("postgresql", schema_of(server))):
             for disaster, happen in disasters(options).items():
                 with TemporaryDirectory() as folder, database(folder) as url:
@@ -89,7 +89,7 @@ def sqlite(folder: str) -> Iterator[str]:
     yield f"sqlite:///{folder}/study.db"
 
 
-def schema_of(server: Server) -> Callable[[str], Any]:
+def schema_of(server: PostgreSQL) -> Callable[[str], Any]:
     """New databases on a server."""
 
     @contextmanager

@@ -31,12 +31,21 @@ class Interruption:
     def __init__(self) -> None:
         self._deferred = False
         self._noted: int | None = None
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, self._receive)
+        self._taken = [
+            number
+            for number in (signal.SIGINT, signal.SIGTERM)
+            if signal.getsignal(number) != signal.SIG_IGN
+        ]
+        for number in self._taken:
+            signal.signal(number, self._receive)
 
     def defer(self) -> None:
         self._deferred = True
+
+    def ignore(self) -> None:
+        """What comes while the process is ending by itself."""
+        for number in self._taken:
+            signal.signal(number, signal.SIG_IGN)
 
     def check(self) -> None:
         if self._noted is not None:

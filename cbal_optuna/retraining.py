@@ -38,7 +38,7 @@ from cbal_optuna.stored_pictures import keep_pictures
 from cbal_optuna.stored_pictures import StoredPictures
 from cbal_optuna.study import load_or_create
 from cbal_optuna.workers import train_with
-from cbal_optuna.workers import Workers
+from cbal_optuna.workers import WorkerPool
 
 
 CONFIDENCE = 0.95
@@ -124,7 +124,7 @@ def compare_settings(
     *,
     part: str,
     n_seeds: int,
-    workers: Workers | None = None,
+    workers: WorkerPool | None = None,
     between: Callable[[], None] = lambda: None,
 ) -> SettingComparison:
     """Train the usual and the best setting again, with seeds that no trial of the study has used.

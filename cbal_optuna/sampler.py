@@ -164,6 +164,7 @@ class CoordinateDescentSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         history = self._history(study)
+        history.read_for = trial._trial_id
         common = history.common
         if common is None:
             # Before the first result, other trials already show the space to workers that start
@@ -274,7 +275,7 @@ class CoordinateDescentSampler(BaseSampler):
         still move; these take points that come later.
         """
         options = self._descent_options(study, space)
-        finished = self._history(study)
+        finished = self._history(study, trial)
         history = finished.evaluations(space)
         holders = _holders(finished, trial, space, options.start)
         proposal = _choose(history, holders, space, options, 0)
@@ -310,13 +311,15 @@ class CoordinateDescentSampler(BaseSampler):
             history, trial, space, start
         )
 
-    def _history(self, study: Study) -> StudyHistory:
-        """What is finished now, read by this thread."""
+    def _history(self, study: Study, trial: FrozenTrial | None = None) -> StudyHistory:
+        """What is finished now, read by this thread; for a trial whose search space has just been
+        asked for, what was read then."""
         self._raise_error_if_multi_objective(study)
         history: StudyHistory | None = getattr(self._cache, "history", None)
         if history is None or not history.is_of(study):
             history = self._cache.history = StudyHistory(study)
-        history.read(study)
+        if trial is None or history.read_for != trial._trial_id:
+            history.read(study)
         return history
 
 

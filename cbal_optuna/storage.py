@@ -1,10 +1,11 @@
-"""RDB storages for studies: checked before anything is written, and able to go on after a worker
-was killed."""
+"""Storages for studies, databases and proxies of them: checked before anything is written, and
+able to go on after a worker was killed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterator
+from contextlib import closing
 from contextlib import contextmanager
 from contextlib import suppress
 from pathlib import Path
@@ -38,6 +39,7 @@ from cbal_optuna import sqlite_files
 from cbal_optuna.patient_storage import FAILURE
 from cbal_optuna.patient_storage import PatientStorage
 from cbal_optuna.patient_storage import reason_of
+from cbal_optuna.proxy import StorageProxy
 from cbal_optuna.schema import foreign_tables
 from cbal_optuna.schema import schema_complaint
 
@@ -45,9 +47,19 @@ from cbal_optuna.schema import schema_complaint
 # A worker gives a sign of life every so many seconds; after three are missing its trial is
 # retried.
 HEARTBEAT_SECONDS = 30
+# Of a proxy, where its URL names none: Optuna's.
+PROXY_PORT = 13000
 _MAX_RETRIES = 3
 # How often to open a database that others, too, are making at this moment.
 _MAX_OPENINGS = 20
+# How long a proxy may take to answer for the first time.
+_PROXY_TIMEOUT_SECONDS = 20
+# The driver that is meant where a URL names none, as this package's extras install them.
+_DRIVERS = {"postgresql": "psycopg2", "mysql": "pymysql", "mariadb": "pymysql"}
+# The extra with which a package is installed.
+_EXTRAS = {"psycopg2": "postgresql", "pymysql": "mysql", "grpc": "grpc", "google": "grpc"}
+
+Storage = PatientStorage | StorageProxy
 
 
 def check_storage(url: str, *, to_read: bool = False) -> bool:
@@ -62,9 +74,12 @@ def check_storage(url: str, *, to_read: bool = False) -> bool:
     Raises:
         ValueError: The URL is malformed, its driver is not installed, the database is in memory,
             cannot be reached, read or written to, holds the tables of another program, or those
-            of another version of Optuna.
+            of another version of Optuna; or a proxy does not answer.
     """
     parsed = _parsed(url)
+    if _is_proxy(parsed):
+        with closing(_proxy(parsed)) as proxy:
+            return bool(proxy.get_all_studies())
     with _one_sentence(url):
         # Loads the driver and reads the options, without connecting.
         create_engine(parsed).dialect.create_connect_args(parsed)
@@ -89,8 +104,9 @@ def check_storage(url: str, *, to_read: bool = False) -> bool:
 
 def open_storage(
     url: str, *, to_read: bool = False, while_waiting: Callable[[], None] = lambda: None
-) -> PatientStorage:
-    """The storage of a URL, made if need be.
+) -> Storage:
+    """The storage of a URL, made if need be: of a database, as SQLAlchemy names it, or
+    ``grpc://HOST:PORT`` of ``python -m cbal_optuna serve-storage``.
 
     Workers show that they are alive; the trial of one that was killed is failed and evaluated
     again by another. A server that is stopped is waited for.
@@ -106,27 +122,48 @@ def open_storage(
 
     Raises:
         ValueError: The database cannot be opened, or was made by a version of Optuna with another
-            schema.
+            schema; or the proxy does not answer.
     """
-    location = _location(_parsed(url), to_read=to_read)
-    is_file = location.get_backend_name() == "sqlite"
-    arguments = {"connect_args": {"timeout": sqlite_files.TIMEOUT_SECONDS}} if is_file else {}
+    parsed = _parsed(url)
+    if _is_proxy(parsed):
+        return _proxy(parsed)
+    location = _location(parsed, to_read=to_read)
     with warnings.catch_warnings(), _one_sentence(url):
         warnings.simplefilter("ignore", ExperimentalWarning)
         storage = _opened(
             location.render_as_string(hide_password=False),
             while_waiting=while_waiting,
-            engine_kwargs=arguments,
+            engine_kwargs=_engine_arguments(location),
             heartbeat_interval=HEARTBEAT_SECONDS,
             grace_period=3 * HEARTBEAT_SECONDS,
             **_retry_callback(),
         )
-    if is_file:
-        if location == _parsed(url):
+    if sqlite_files.file_of(location) is not None:
+        if location == parsed:
             sqlite_files.share(storage.engine)
         # At the exit of the process, if not before.
         weakref.finalize(storage, storage.engine.dispose)
     return storage
+
+
+def close_storage(storage: Storage) -> None:
+    """Let go of its connections."""
+    if isinstance(storage, StorageProxy):
+        storage.close()
+    else:
+        storage.engine.dispose()
+
+
+def _engine_arguments(url: URL) -> dict[str, Any]:
+    """Of SQLAlchemy, for the database of a URL."""
+    match url.get_backend_name():
+        case "sqlite":
+            return {"connect_args": {"timeout": sqlite_files.TIMEOUT_SECONDS}}
+        case "mysql" | "mariadb":
+            # By default a transaction goes on seeing what its first statement saw, and is refused
+            # when it then writes to a row that another has changed.
+            return {"isolation_level": "READ COMMITTED"}
+    return {}
 
 
 def _opened(url: str, **arguments: Any) -> PatientStorage:
@@ -215,18 +252,42 @@ def sqlite_file(url: str) -> Path | None:
     return sqlite_files.file_of(_parsed(url))
 
 
+def _proxy(url: URL) -> StorageProxy:
+    host = str(url.host)
+    with warnings.catch_warnings(), _one_sentence(str(url)):
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        proxy = StorageProxy(
+            f"[{host}]" if ":" in host else host,
+            url.port or PROXY_PORT,
+            heartbeat_seconds=HEARTBEAT_SECONDS,
+            grace_seconds=3 * HEARTBEAT_SECONDS,
+            on_stale=next(iter(_retry_callback().values())),
+        )
+        proxy.wait_server_ready(_PROXY_TIMEOUT_SECONDS)
+    return proxy
+
+
 def _parsed(url: str) -> URL:
+    """With the driver that it means."""
     try:
         parsed = make_url(url)
-        parsed.get_backend_name()
+        if _is_proxy(parsed) and parsed.host:
+            return parsed
+        driver = _DRIVERS.get(parsed.drivername)
+        if driver is not None:
+            parsed = parsed.set(drivername=f"{parsed.drivername}+{driver}")
         parsed.get_dialect()
     except (ArgumentError, NoSuchModuleError, ValueError) as error:
         # The URL itself may hold a password, so it is not repeated.
         raise ValueError(
             "`storage` is no URL of a database that SQLAlchemy knows; it should look like "
-            "sqlite:///study.db or postgresql+psycopg2://user:password@host/database."
+            "sqlite:///study.db, postgresql://user:password@host/database or grpc://host:port."
         ) from error
     return parsed
+
+
+def _is_proxy(url: URL) -> bool:
+    return url.drivername == "grpc"
 
 
 @contextmanager
@@ -235,8 +296,11 @@ def _one_sentence(url: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
+        extra = _EXTRAS.get(str(error.name))
+        remedy = "" if extra is None else f': pip install ".[{extra}]"'
         raise ValueError(
-            f"`storage` {masked(url)} needs the package {error.name}, which is not installed."
+            f"`storage` {masked(url)} needs the package {error.name}, which is not installed"
+            f"{remedy}."
         ) from error
     except Exception as error:
         raise ValueError(f"`storage` {masked(url)} cannot be used: {reason_of(error)}") from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 import math
+from operator import attrgetter
 from typing import TYPE_CHECKING
 import weakref
 
@@ -40,13 +41,18 @@ class StudyHistory:
             Those that are not finished.
         maximizes:
             Whether the study does.
+        read_for:
+            The id of the trial, if any, for which nothing has been read since.
     """
 
     def __init__(self, study: Study) -> None:
         self._storage = weakref.ref(study._storage)
         self._study_id = study._study_id
         self.maximizes = study.direction == StudyDirection.MAXIMIZE
+        self.read_for: int | None = None
         self._finished: dict[int, FrozenTrial] = {}
+        # All trials below this number are finished and known.
+        self._n_settled = 0
         self._common: dict[str, BaseDistribution] | None = None
         self._space: Space | None = None
         self._history = History()
@@ -59,14 +65,15 @@ class StudyHistory:
 
     def read(self, study: Study) -> None:
         """Look at what is new."""
+        self.read_for = None
         # Not `study.get_trials`: a HyperbandPruner shows each bracket its own trials only, and
         # that copies each of them.
         trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
-        self.trials = sorted(trials, key=lambda t: t.number)
+        self.trials = sorted(trials, key=attrgetter("number"))
         if not self._is_continued():
-            self._finished, self._common, self._space = {}, None, None
+            self._finished, self._n_settled, self._common, self._space = {}, 0, None, None
         self.under_way = []
-        for trial in self.trials:
+        for trial in self.trials[self._n_settled :]:
             if trial.number in self._finished:
                 continue
             if not trial.state.is_finished():
@@ -78,6 +85,7 @@ class StudyHistory:
             if trial.state == TrialState.COMPLETE:
                 known = trial.distributions if self._common is None else self._common
                 self._common = common_distributions([known, trial.distributions])
+        self._n_settled = self.under_way[0].number if self.under_way else len(self.trials)
 
     def _is_continued(self) -> bool:
         """Whether the trials are still those of the study, and not of one that was made after it

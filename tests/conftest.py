@@ -1,10 +1,11 @@
-"""A tiny data set, an objective on it that trains in milliseconds, and a PostgreSQL."""
+"""A tiny data set, an objective on it that trains in milliseconds, a PostgreSQL and a MariaDB."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import ExitStack
+from importlib import import_module
 import os
 from pathlib import Path
 from typing import Any
@@ -87,15 +88,29 @@ def postgresql() -> Iterator[str]:
     """The URL of a database: of the environment variable ``CBAL_TEST_POSTGRESQL`` (an SQLAlchemy
     URL), or else of a server that is started where its programs are installed."""
     pytest.importorskip("psycopg2")
-    if "CBAL_TEST_POSTGRESQL" in os.environ:
-        yield os.environ["CBAL_TEST_POSTGRESQL"]
+    yield from url_of("CBAL_TEST_POSTGRESQL", "running_postgresql")
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[str]:
+    """The URL of a server: of the environment variable ``CBAL_TEST_MYSQL`` (an SQLAlchemy URL of
+    one who may make databases), or else of one that is started where MariaDB is installed."""
+    pytest.importorskip("pymysql")
+    yield from url_of("CBAL_TEST_MYSQL", "running_mariadb")
+
+
+def url_of(variable: str, running: str) -> Iterator[str]:
+    """That of the environment variable, or of a server of ``benchmarks/database_servers.py``."""
+    if variable in os.environ:
+        yield os.environ[variable]
         return
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.syspath_prepend(BENCHMARKS)
+        start = getattr(import_module("database_servers"), running)
         try:
-            server = stack.enter_context(__import__("postgresql").running_server())
+            server = stack.enter_context(start())
         except FileNotFoundError as error:
-            pytest.skip(f"{error}: install it, or set CBAL_TEST_POSTGRESQL")
+            pytest.skip(f"{error}: install it, or set {variable}")
         yield server.url
 
 
@@ -111,4 +126,19 @@ def postgresql_schema(postgresql: str) -> Iterator[str]:
     finally:
         with engine.begin() as connection:
             connection.exec_driver_sql(f"DROP SCHEMA {name} CASCADE")
+        engine.dispose()
+
+
+@pytest.fixture
+def mariadb_database(mariadb: str) -> Iterator[str]:
+    """The URL of an empty database, dropped at the end."""
+    name = f"cbal_{uuid.uuid4().hex}"
+    engine = create_engine(make_url(mariadb).set(drivername="mysql+pymysql"))
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+    try:
+        yield make_url(mariadb).set(database=name).render_as_string(hide_password=False)
+    finally:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"DROP DATABASE {name}")
         engine.dispose()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
+import sys
 
 import optuna
 from optuna.storages import RDBStorage
@@ -38,12 +39,39 @@ def test_a_storage_with_a_study_exists(tmp_path: Path) -> None:
         ("nosuchdb://localhost/x", "`storage` is no URL of a database"),
         ("sqlite:////no/such/folder/x.db", "/no/such/folder is no folder"),
         ("postgresql+nodriver://me:secret@localhost/x", "`storage` is no URL"),
+        ("grpc://", "`storage` is no URL"),
+        ("grpc://host:port", "`storage` is no URL"),
     ],
 )
 def test_a_wrong_url_is_one_sentence(url: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         check_storage(url)
     assert "\n" not in str(caught.value) and "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "package", "extra"),
+    [
+        ("postgresql://me:secret@localhost/x", "psycopg2", "postgresql"),
+        ("mysql://me:secret@localhost/x", "pymysql", "mysql"),
+        ("mariadb://me:secret@localhost/x", "pymysql", "mysql"),
+        ("grpc://localhost", "grpc", "grpc"),
+    ],
+)
+def test_without_a_driver_its_extra_is_named(
+    url: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ValueError) as caught:
+        check_storage(url)
+    said = f'needs the package {package}, which is not installed: pip install ".[{extra}]".'
+    assert said in str(caught.value) and "secret" not in str(caught.value)
+
+
+def test_another_driver_of_a_database_is_named_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "MySQLdb", None)
+    with pytest.raises(ValueError, match="the package MySQLdb, which is not installed\\.$"):
+        check_storage("mysql+mysqldb://localhost/x")
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
@@ -141,6 +169,7 @@ def test_only_the_file_of_sqlite_is_one() -> None:
     assert sqlite_file("sqlite:///folder/x.db") == Path("folder/x.db")
     assert sqlite_file("sqlite:////folder/x.db") == Path("/folder/x.db")
     assert sqlite_file("postgresql+psycopg2://me@host/x") is None
+    assert sqlite_file("grpc://host:13000") is None
 
 
 def _let_hearts_stop(storage: RDBStorage) -> None:

@@ -44,7 +44,7 @@ from cbal_optuna.workers import study_trials
 from cbal_optuna.workers import trainings
 from cbal_optuna.workers import TrialSource
 from cbal_optuna.workers import Workers
-from cbal_optuna.workers.process import _evaluate
+from cbal_optuna.workers.process import evaluate_task
 from cbal_optuna.workers.process import Task
 from cbal_optuna.workers.worker import DeadWorkerError
 from cbal_optuna.workers.worker import Worker
@@ -73,7 +73,7 @@ class WorkerInPlace:
             trial = source.next()
             if trial is not None:
                 task = Task(source.study.study_name, trial._trial_id, source.evaluation)
-                _evaluate(task, self._objective, self.storage)
+                evaluate_task(task, self._objective, self.storage)
                 source.ended(self.storage.get_trial(trial._trial_id))
 
 
@@ -206,7 +206,7 @@ def test_an_interrupted_trial_ends_its_worker(tiny_objective: Objectives, url: s
     study, worker = opened(objective, url)
     trial = study.ask()
     with pytest.raises(KeyboardInterrupt):
-        _evaluate(Task("tiny", trial._trial_id, interrupted), objective, worker.storage)
+        evaluate_task(Task("tiny", trial._trial_id, interrupted), objective, worker.storage)
     assert study.trials[0].state == TrialState.FAIL
 
 
@@ -340,7 +340,7 @@ def test_workers_that_die_again_and_again_are_given_up(
 def test_an_objective_that_cannot_be_sent_is_refused(tiny_objective: Objectives, url: str) -> None:
     objective = tiny_objective()
     objective.dataset.image = lambda index: None  # type: ignore[method-assign, return-value, assignment]
-    with pytest.raises(ValueError, match="`workers` is 2; more than 1 need an objective"):
+    with pytest.raises(ValueError, match="`workers` is 2; they need an objective"):
         Workers(objective, open_storage(url), 2)
 
 

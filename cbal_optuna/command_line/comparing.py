@@ -17,7 +17,6 @@ import time
 from typing import NoReturn
 
 import optuna
-from optuna.storages import RDBStorage
 from optuna.study import Study
 from tqdm import tqdm
 
@@ -37,6 +36,7 @@ from cbal_optuna.report import comparison_text
 from cbal_optuna.report import write_comparison
 from cbal_optuna.storage import check_storage
 from cbal_optuna.storage import open_storage
+from cbal_optuna.storage import Storage
 from cbal_optuna.study import USABLE
 
 
@@ -201,7 +201,7 @@ def _run(
     """Each search in a process of its own, with one progress bar for all."""
     waiting, running = list(searches), list[_Process]()
     total = len(searches) * study_options.n_trials
-    storage: RDBStorage | None = None
+    storage: Storage | None = None
     with _ended(running), tqdm(total=total, desc="trials of all searches", unit="trial") as bar:
         while waiting or running:
             interruption.check()
@@ -267,7 +267,7 @@ def _ended(running: Sequence[_Process]) -> Iterator[None]:
             process.end()
 
 
-def _stored(searches: Sequence[Search], storage: RDBStorage) -> list[Study]:
+def _stored(searches: Sequence[Search], storage: Storage) -> list[Study]:
     """The studies of those that have begun."""
     existing = set(optuna.get_all_study_names(storage))
     names = [s.study_name for s in searches if s.study_name in existing]

@@ -64,11 +64,17 @@ def _add_search_options(group: Group, batch_sizes: Sequence[int]) -> None:
     group.add_argument(
         "--workers",
         type=positive,
-        default=1,
         metavar="N",
         help="processes that share the study, on all CUDA devices of this machine in turn; the "
-        "same command on another machine, with a --storage that both reach, joins them; which "
-        "settings are tried then depends on who is done first (default: %(default)s)",
+        "same command on another machine, with a --storage that both reach, joins them, for "
+        "--n-trials in all; which settings are tried then depends on who is done first (default: "
+        "this process alone, which shares the study with nobody)",
+    )
+    group.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="run the workers as tasks of the Ray cluster there, or, with 'local', of one that is "
+        "started on this machine; its GPUs are shared out",
     )
     group.add_argument(
         "--stop-when-converged",
@@ -133,7 +139,8 @@ def _add_result_options(group: Group, name: str, held_out: str) -> None:
         type=place,
         default=f"sqlite:///{name}.db",
         metavar="URL",
-        help="database of the study, as SQLAlchemy names it (default: %(default)s)",
+        help="database of the study, as SQLAlchemy names it, or grpc://HOST:PORT of its proxy "
+        "(default: %(default)s)",
     )
     group.add_argument(
         "--study-name",

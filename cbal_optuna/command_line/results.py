@@ -9,7 +9,6 @@ import warnings
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
-from optuna.storages import RDBStorage
 
 from cbal_optuna.command_line.options import FINAL_SEEDS
 from cbal_optuna.objectives import Objective
@@ -21,8 +20,9 @@ from cbal_optuna.report import METRIC_NAMES
 from cbal_optuna.retraining import compare_settings
 from cbal_optuna.retraining import SettingComparison
 from cbal_optuna.storage import masked
+from cbal_optuna.storage import Storage
 from cbal_optuna.summary import summarize
-from cbal_optuna.workers import Workers
+from cbal_optuna.workers import WorkerPool
 
 
 def name_value(study: optuna.Study, objective: Objective[Outcome]) -> None:
@@ -47,8 +47,8 @@ def comparisons(
     options: argparse.Namespace,
     objective: Objective[Outcome],
     study: optuna.Study,
-    storage: RDBStorage,
-    workers: Workers | None,
+    storage: Storage,
+    workers: WorkerPool | None,
     between: Callable[[], None],
 ) -> Iterator[SettingComparison]:
     """Its usual and its best setting on fresh seeds, as far as the options ask for it."""

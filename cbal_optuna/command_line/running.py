@@ -12,7 +12,6 @@ import warnings
 
 import optuna
 from optuna.exceptions import OptunaError
-from optuna.storages import RDBStorage
 from optuna.study import Study
 
 from cbal_optuna.command_line.data_sets import SCRIPTS
@@ -45,8 +44,10 @@ from cbal_optuna.report import result_text
 from cbal_optuna.report import write_report
 from cbal_optuna.retraining import SettingComparison
 from cbal_optuna.retraining import stored_comparisons
+from cbal_optuna.storage import close_storage
 from cbal_optuna.storage import masked
 from cbal_optuna.storage import open_storage
+from cbal_optuna.storage import Storage
 from cbal_optuna.study import check_study
 from cbal_optuna.study import FailingTrialsError
 from cbal_optuna.study import open_study
@@ -57,7 +58,9 @@ from cbal_optuna.training import Ranks
 from cbal_optuna.training import ranks_of_environment
 from cbal_optuna.warm_start import warm_start
 from cbal_optuna.workers import NoWorkerError
+from cbal_optuna.workers import RayWorkers
 from cbal_optuna.workers import run_trials_with
+from cbal_optuna.workers import WorkerPool
 from cbal_optuna.workers import Workers
 
 
@@ -104,10 +107,11 @@ def _led(
     try:
         exists = check_places(options)
         named_sampler(options.sampler, {}, options.seed, options.sampler_options)
-        if options.workers > 1 and ranks.size > 1:
+        if (options.workers or options.ray) and ranks.size > 1:
+            given = "--ray" if options.ray else "--workers"
             raise ValueError(
-                f"`--workers` is {options.workers}; it should be 1 where torchrun has all "
-                "processes do one training together."
+                f"`{given}` is {options.ray or options.workers}; it should not be given where "
+                "torchrun has all processes do one training together."
             )
         objective = objective_of(script, options, interruption.check)
         objective.share(ranks)
@@ -120,7 +124,7 @@ def _led(
             )
         ranks.prepare(objective.prepare)
         storage = open_storage(options.storage, while_waiting=interruption.check)
-        workers = Workers(objective, storage, options.workers) if options.workers > 1 else None
+        workers = _workers(options, objective, storage)
     except (ValueError, OSError, OptunaError) as error:
         parser.error(str(error))
     except Interrupted as interrupted:
@@ -143,13 +147,22 @@ def _led(
     ) as error:
         parser.exit(1, f"{parser.prog}: error: {error}\n")
     finally:
-        storage.engine.dispose()
+        close_storage(storage)
 
 
 def _warning_without_code(
     message: Warning | str, category: object, filename: str, lineno: int, line: str | None = None
 ) -> str:
     return f"warning: {message}\n"
+
+
+def _workers(
+    options: argparse.Namespace, objective: Objective[Outcome], storage: Storage
+) -> WorkerPool | None:
+    if options.ray is not None:
+        n_tasks = options.workers or 1
+        return RayWorkers(objective, storage, n_tasks, options.ray, device=options.device)
+    return None if options.workers is None else Workers(objective, storage, options.workers)
 
 
 def _check_studies(options: argparse.Namespace, objective: Objective[Outcome]) -> None:
@@ -173,7 +186,7 @@ def _check_studies(options: argparse.Namespace, objective: Objective[Outcome]) -
 def _opened(
     options: argparse.Namespace,
     objective: Objective[Outcome],
-    storage: RDBStorage,
+    storage: Storage,
     settings: dict[str, Any] | None,
 ) -> Study:
     """The study, which says how it is run."""
@@ -195,9 +208,9 @@ def _run(
     options: argparse.Namespace,
     objective: Objective[Outcome],
     study: Study,
-    storage: RDBStorage,
+    storage: Storage,
     interruption: Interruption,
-    workers: Workers | None,
+    workers: WorkerPool | None,
 ) -> int:
     """Run the study and show its result; gives the exit status."""
     name_value(study, objective)

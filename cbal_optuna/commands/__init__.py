@@ -21,12 +21,13 @@ with silent_end():
     from cbal_optuna.commands import export
     from cbal_optuna.commands import report
     from cbal_optuna.commands import resume
+    from cbal_optuna.commands import serve_storage
     from cbal_optuna.commands import summary
 
 
 __all__ = ["main"]
 
-_COMMANDS = (summary, report, compare, export, dashboard, resume)
+_COMMANDS = (summary, report, compare, export, dashboard, serve_storage, resume)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

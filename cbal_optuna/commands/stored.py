@@ -7,7 +7,6 @@ from collections.abc import Callable
 from collections.abc import Sequence
 
 import optuna
-from optuna.storages import RDBStorage
 from optuna.study import Study
 
 from cbal_optuna.command_line.argument_types import place
@@ -18,6 +17,7 @@ from cbal_optuna.retraining import stored_comparisons
 from cbal_optuna.storage import check_storage
 from cbal_optuna.storage import masked
 from cbal_optuna.storage import open_storage
+from cbal_optuna.storage import Storage
 from cbal_optuna.summary import summarize
 from cbal_optuna.summary import USUAL
 
@@ -54,7 +54,7 @@ def add_command(
         "storage",
         type=place,
         metavar="STORAGE",
-        help="URL of the database, as sqlite:///cub200.db",
+        help="URL of the database, as sqlite:///cub200.db, or of its proxy",
     )
     parser.add_argument(
         "--study",
@@ -70,7 +70,7 @@ def add_command(
 
 def stored_studies(
     options: argparse.Namespace, *, to_read: bool = True
-) -> tuple[RDBStorage, list[Study]]:
+) -> tuple[Storage, list[Study]]:
     """The storage and the studies of a command line.
 
     Args:
@@ -100,7 +100,7 @@ def stored_studies(
     return storage, [optuna.load_study(study_name=name, storage=storage) for name in wanted]
 
 
-def single_objective_studies(options: argparse.Namespace) -> tuple[RDBStorage, list[Study]]:
+def single_objective_studies(options: argparse.Namespace) -> tuple[Storage, list[Study]]:
     """The same, for what can be said of a single objective only.
 
     Raises:
@@ -116,7 +116,7 @@ def single_objective_studies(options: argparse.Namespace) -> tuple[RDBStorage, l
     return storage, studies
 
 
-def comparisons_of(storage: RDBStorage, study: Study) -> Sequence[SettingComparison]:
+def comparisons_of(storage: Storage, study: Study) -> Sequence[SettingComparison]:
     """Those of its usual and its recommended setting, as far as they are stored."""
     usual = study.user_attrs.get(USUAL)
     try:

@@ -1,8 +1,12 @@
-"""Processes of this machine that evaluate the trials of studies."""
+"""Workers that evaluate the trials of studies: what they have in common, and processes of this
+machine."""
 
 from __future__ import annotations
 
+from abc import ABC
+from abc import abstractmethod
 from collections.abc import Callable
+from collections.abc import Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
 import pickle
@@ -12,7 +16,6 @@ import time
 from types import TracebackType
 from typing import Protocol
 
-from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 from optuna.trial import Trial
@@ -25,9 +28,12 @@ from cbal_optuna.objectives import Outcome
 from cbal_optuna.patient_storage import was_given_up
 from cbal_optuna.storage import HEARTBEAT_SECONDS
 from cbal_optuna.storage import retry
+from cbal_optuna.storage import retry_stale_trials
+from cbal_optuna.storage import Storage
 from cbal_optuna.workers.places import places
 from cbal_optuna.workers.process import Evaluation
 from cbal_optuna.workers.process import Task
+from cbal_optuna.workers.worker import AnyWorker
 from cbal_optuna.workers.worker import DeadWorkerError
 from cbal_optuna.workers.worker import Worker
 
@@ -61,53 +67,30 @@ class TrialSource(Protocol):
         """Called with each that a worker has finished; what it raises ends the run."""
 
 
-class Workers:
-    """Processes that evaluate the trials of studies with one objective.
+class WorkerPool(ABC):
+    """Workers that evaluate the trials of studies.
 
     They are started when there is something to do, and end with the ``with`` block, trials under
     way at their next training step. A worker that dies is replaced, and its trial is evaluated
     again.
 
     Args:
-        objective:
-            What they evaluate. It should be prepared, so that its cache is there for all of them;
-            this process lets go of what it holds itself.
         storage:
             Of the studies.
         n_workers:
             How many.
-
-    Raises:
-        ValueError: The objective cannot be pickled.
     """
 
-    def __init__(self, objective: Objective[Outcome], storage: RDBStorage, n_workers: int) -> None:
-        try:
-            pickled = pickle.dumps(objective)
-        except Exception as error:
-            raise ValueError(
-                f"`workers` is {n_workers}; more than 1 need an objective, data set included, "
-                f"that can be pickled: {error}"
-            ) from error
-        objective.release()
-        # A pipe would have this process wait until the workers have loaded torch.
-        self._folder = TemporaryDirectory(prefix="cbal-")
-        self._file = Path(self._folder.name) / "objective.pickle"
-        self._file.write_bytes(pickled)
+    def __init__(self, storage: Storage, n_workers: int) -> None:
         self.storage = storage
-        self._places = places(
-            objective.device,
-            n_workers,
-            n_devices=torch.cuda.device_count(),
-            n_threads=torch.get_num_threads(),
-        )
-        self._workers: list[Worker] = []
+        self._n_workers = n_workers
+        self._workers: list[AnyWorker] = []
         self._next_heartbeat = 0.0
 
     def __len__(self) -> int:
-        return len(self._places)
+        return self._n_workers
 
-    def __enter__(self) -> Workers:
+    def __enter__(self) -> WorkerPool:
         return self
 
     def __exit__(
@@ -125,7 +108,7 @@ class Workers:
             # A second signal does not wait.
             for worker in self._workers:
                 worker.kill()
-            self._folder.cleanup()
+            self._close()
 
     def run(self, source: TrialSource, between: Callable[[], None] = lambda: None) -> None:
         """Evaluate trials until there are no more.
@@ -141,22 +124,30 @@ class Workers:
         """
         while True:
             between()
-            self._give_signs_of_life()
+            self._keep_trials_alive(source.study)
             if not source.is_over():
                 self._start()
                 self._give_trials(source)
             elif all(worker.trial_id is None for worker in self._workers):
                 return
-            workers = {worker.connection: worker for worker in self._workers}
-            for connection in wait(list(workers), _POLL_SECONDS):
-                self._hear(workers[connection], source)  # type: ignore[index]
+            for worker in self._with_news(_POLL_SECONDS):
+                self._hear(worker, source)
+
+    @abstractmethod
+    def _new_workers(self) -> Sequence[AnyWorker]:
+        """All of them."""
+
+    @abstractmethod
+    def _with_news(self, seconds: float) -> Sequence[AnyWorker]:
+        """Those that have something to say, after waiting so long for the first at most."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """Let go of what all workers share."""
 
     def _start(self) -> None:
         if not self._workers:
-            self._workers = [
-                Worker(number, place, self._file, self.storage.url)
-                for number, place in enumerate(self._places)
-            ]
+            self._workers = list(self._new_workers())
 
     def _give_trials(self, source: TrialSource) -> None:
         for worker in self._workers:
@@ -167,16 +158,17 @@ class Workers:
                 self.storage.record_heartbeat(trial._trial_id)
                 worker.give(Task(source.study.study_name, trial._trial_id, source.evaluation))
 
-    def _give_signs_of_life(self) -> None:
-        """In the name of the workers."""
+    def _keep_trials_alive(self, study: Study) -> None:
+        """Give signs of life in the name of the workers, and see which others have given none."""
         if time.monotonic() < self._next_heartbeat:
             return
         self._next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
         for worker in self._workers:
             if worker.trial_id is not None:
                 self.storage.record_heartbeat(worker.trial_id)
+        retry_stale_trials(study)
 
-    def _hear(self, worker: Worker, source: TrialSource) -> None:
+    def _hear(self, worker: AnyWorker, source: TrialSource) -> None:
         try:
             line = worker.hear()
         except DeadWorkerError as error:
@@ -189,7 +181,7 @@ class Workers:
             worker.finished()
             source.ended(trial)
 
-    def _replace(self, worker: Worker, source: TrialSource, manner: str) -> None:
+    def _replace(self, worker: AnyWorker, source: TrialSource, manner: str) -> None:
         """Start a worker again that has died, and queue its trial."""
         outlook = "; it is started again"
         if worker.n_deaths == _MAX_DEATHS:
@@ -210,6 +202,57 @@ class Workers:
             worker.start()
 
 
-def _say(worker: Worker, line: str) -> None:
+class Workers(WorkerPool):
+    """Processes of this machine.
+
+    Args:
+        objective:
+            What they evaluate. It should be prepared, so that its cache is there for all of them;
+            this process lets go of what it holds itself.
+        storage:
+            Of the studies.
+        n_workers:
+            How many.
+
+    Raises:
+        ValueError: The objective cannot be pickled.
+    """
+
+    def __init__(self, objective: Objective[Outcome], storage: Storage, n_workers: int) -> None:
+        super().__init__(storage, n_workers)
+        try:
+            pickled = pickle.dumps(objective)
+        except Exception as error:
+            raise ValueError(
+                f"`workers` is {n_workers}; they need an objective, data set included, that can "
+                f"be pickled: {error}"
+            ) from error
+        objective.release()
+        # A pipe would have this process wait until the workers have loaded torch.
+        self._folder = TemporaryDirectory(prefix="cbal-")
+        self._file = Path(self._folder.name) / "objective.pickle"
+        self._file.write_bytes(pickled)
+        self._places = places(
+            objective.device,
+            n_workers,
+            n_devices=torch.cuda.device_count(),
+            n_threads=torch.get_num_threads(),
+        )
+
+    def _new_workers(self) -> list[Worker]:
+        return [
+            Worker(number, place, self._file, self.storage.url)
+            for number, place in enumerate(self._places)
+        ]
+
+    def _with_news(self, seconds: float) -> list[AnyWorker]:
+        workers = {w.connection: w for w in self._workers}  # type: ignore[attr-defined]
+        return [workers[c] for c in wait(list(workers), seconds)]
+
+    def _close(self) -> None:
+        self._folder.cleanup()
+
+
+def _say(worker: AnyWorker, line: str) -> None:
     """Above the progress bar."""
     tqdm.write(f"worker {worker.number}: {line}", file=sys.stderr)

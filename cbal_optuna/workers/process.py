@@ -21,7 +21,8 @@ import warnings
 import optuna
 from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage
+from optuna.storages import get_storage
 from optuna.trial import Trial
 
 from cbal_optuna.interruption import Interrupted
@@ -77,7 +78,7 @@ def work(connection: Connection, objective: Path, place: Place, url: str) -> Non
     warnings.showwarning = lambda message, *rest, **more: say(f"warning: {message}")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        storage = open_storage(url, while_waiting=check)
+        storage = cached_storage(url, while_waiting=check)
         _work(connection, pickle.loads(objective.read_bytes()), check, place, storage)
     except (EOFError, ConnectionError):
         pass
@@ -88,22 +89,29 @@ def work(connection: Connection, objective: Path, place: Place, url: str) -> Non
         sys.exit(1)
 
 
+def cached_storage(url: str, *, while_waiting: Callable[[], None] = lambda: None) -> BaseStorage:
+    """As :func:`~cbal_optuna.storage.open_storage`, but each finished trial is read once, however
+    many trials the process evaluates."""
+    return get_storage(open_storage(url, while_waiting=while_waiting))
+
+
 def _work(
     connection: Connection,
     objective: Objective[Outcome],
     check: Callable[[], None],
     place: Place,
-    storage: RDBStorage,
+    storage: BaseStorage,
 ) -> None:
     place.take()
     objective.move(place.device, on_step=check)
     objective.prepare()
     while True:
         connection.send(READY)
-        _evaluate(connection.recv(), objective, storage)
+        evaluate_task(connection.recv(), objective, storage)
 
 
-def _evaluate(task: Task, objective: Objective[Outcome], storage: RDBStorage) -> None:
+def evaluate_task(task: Task, objective: Objective[Outcome], storage: BaseStorage) -> None:
+    """What was given to a worker."""
     # The parameters are there, so that the sampler has nothing to do.
     study = optuna.load_study(
         study_name=task.study_name, storage=storage, sampler=RandomSampler(), pruner=NopPruner()

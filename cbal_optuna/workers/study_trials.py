@@ -8,7 +8,6 @@ import math
 import random
 import time
 
-from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 from optuna.trial import Trial
@@ -20,11 +19,11 @@ from cbal_optuna.objectives import Outcome
 from cbal_optuna.objectives import SearchSpace
 from cbal_optuna.patient_storage import FAILURE
 from cbal_optuna.storage import ask
-from cbal_optuna.storage import retry_stale_trials
+from cbal_optuna.storage import Storage
 from cbal_optuna.study import MAX_FAILURES_IN_A_ROW
 from cbal_optuna.study import Progress
 from cbal_optuna.study import USABLE
-from cbal_optuna.workers.pool import Workers
+from cbal_optuna.workers.pool import WorkerPool
 
 
 # How long to let others go first, at most, when two wanted the last trial at once.
@@ -32,7 +31,7 @@ _MAX_DELAY_SECONDS = 2.0
 
 
 def run_trials_with(
-    workers: Workers,
+    workers: WorkerPool,
     study: Study,
     objective: Objective[Outcome],
     n_trials: int,
@@ -81,7 +80,7 @@ class _StudyTrials:
     def __init__(
         self,
         study: Study,
-        storage: RDBStorage,
+        storage: Storage,
         space: SearchSpace,
         n_trials: int,
         deadline: float,
@@ -113,7 +112,6 @@ class _StudyTrials:
         All who share the study count after they have asked, so that of two who ask for the last
         one at least one sees the other. Who sees that there are too many puts its own back.
         """
-        retry_stale_trials(self.study)
         expected = (*USABLE, TrialState.RUNNING)
         if time.monotonic() < self._not_before or self._count(expected) >= self._n_trials:
             return None

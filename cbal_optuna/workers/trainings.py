@@ -6,7 +6,6 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
-from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 from optuna.trial import Trial
@@ -18,9 +17,9 @@ from cbal_optuna.objectives import Setting
 from cbal_optuna.patient_storage import FAILURE
 from cbal_optuna.patient_storage import was_given_up
 from cbal_optuna.storage import ask
-from cbal_optuna.storage import retry_stale_trials
+from cbal_optuna.storage import Storage
 from cbal_optuna.study import FailingTrialsError
-from cbal_optuna.workers.pool import Workers
+from cbal_optuna.workers.pool import WorkerPool
 from cbal_optuna.workers.process import Evaluation
 
 
@@ -30,7 +29,7 @@ _BEGUN = (TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING)
 
 
 def train_with(
-    workers: Workers,
+    workers: WorkerPool,
     study: Study,
     space: SearchSpace,
     wanted: Sequence[Training],
@@ -71,7 +70,7 @@ class _Trainings:
     def __init__(
         self,
         study: Study,
-        storage: RDBStorage,
+        storage: Storage,
         space: SearchSpace,
         wanted: Sequence[Training],
         evaluation: Evaluation,
@@ -96,7 +95,6 @@ class _Trainings:
         All who share the study queue what they miss. If two have queued the same, the one with
         the lower number counts, and the other is withdrawn.
         """
-        retry_stale_trials(self.study)
         begun = [_training(t) for t in self._trials(*_BEGUN)]
         missing = [training for training in self._wanted if training not in begun]
         if missing:

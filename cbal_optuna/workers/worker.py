@@ -1,4 +1,4 @@
-"""A worker process as its parent sees it."""
+"""A worker as its parent sees it, and a process that is one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from multiprocessing.process import BaseProcess
 import os
 from pathlib import Path
 import signal
+from typing import Protocol
 
 from cbal_optuna.workers.places import Place
 from cbal_optuna.workers.process import READY
@@ -19,11 +20,57 @@ from cbal_optuna.workers.process import work
 
 
 class DeadWorkerError(RuntimeError):
-    """A worker process has ended by itself; says how."""
+    """A worker has ended by itself; says how."""
+
+
+class AnyWorker(Protocol):
+    """Evaluates trials, and is started again when it has died.
+
+    Attributes:
+        number:
+            By which people know it.
+        trial_id:
+            Of the trial that it has been given; None without.
+        n_deaths:
+            How often it has died since it last finished a trial.
+    """
+
+    number: int
+    trial_id: int | None
+    n_deaths: int
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for a trial."""
+
+    def start(self) -> None:
+        """Again, after it has died."""
+
+    def give(self, task: Task) -> None:
+        """A trial, while it is idle."""
+
+    def hear(self) -> str | None:
+        """A line for people, or None when it is idle: at first, and when it has finished a trial.
+
+        Raises:
+            DeadWorkerError: It has died.
+        """
+
+    def finished(self) -> None:
+        """Called when it has finished a trial."""
+
+    def ask_to_end(self) -> None:
+        """Now if it is idle, else at its next training step."""
+
+    def join(self) -> None:
+        """Wait for its end."""
+
+    def kill(self) -> None:
+        """At once."""
 
 
 class Worker:
-    """A process that evaluates trials, and is started again when it has died.
+    """A process that is a worker.
 
     Args:
         number:
@@ -38,10 +85,6 @@ class Worker:
     Attributes:
         connection:
             To wait for, before :meth:`hear`.
-        trial_id:
-            Of the trial that it has been given; None without.
-        n_deaths:
-            How often it has died since it last finished a trial.
     """
 
     connection: Connection
@@ -57,7 +100,6 @@ class Worker:
 
     @property
     def is_idle(self) -> bool:
-        """Whether it waits for a trial."""
         return self._is_ready and self.trial_id is None
 
     def start(self) -> None:
@@ -80,11 +122,6 @@ class Worker:
             self.connection.send(task)
 
     def hear(self) -> str | None:
-        """A line for people, or None when it is idle: at first, and when it has finished a trial.
-
-        Raises:
-            DeadWorkerError: It has died.
-        """
         try:
             message: str | None = self.connection.recv()
         except (EOFError, OSError) as error:
@@ -99,7 +136,6 @@ class Worker:
         self.trial_id, self.n_deaths = None, 0
 
     def ask_to_end(self) -> None:
-        """Now if it is idle, else at its next training step."""
         self.connection.close()
         if not self._is_ready:
             self.kill()

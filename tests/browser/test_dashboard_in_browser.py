@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,7 +41,7 @@ def dashboard_of(url: str) -> Iterator[str]:
     )
     study.optimize(objective, 6)
     DashboardUpdates(study)()
-    with server_of("127.0.0.1", 0, dashboard.wsgi(storage)) as server:
+    with server_of(Namespace(host="127.0.0.1", port=0), dashboard.wsgi(storage)) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:

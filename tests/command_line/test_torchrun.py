@@ -48,5 +48,5 @@ def test_processes_share_each_training_of_one_study(tmp_path: Path) -> None:
 def test_workers_do_not_share_trainings_too(tmp_path: Path) -> None:
     done = torchrun(tmp_path, "--workers", "2")
     assert done.returncode != 0
-    assert "error: `--workers` is 2; it should be 1 where torchrun" in done.stderr
+    assert "error: `--workers` is 2; it should not be given where torchrun" in done.stderr
     assert not (tmp_path / "digits.db").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 import warnings
@@ -29,7 +30,7 @@ def server() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
         try:
-            server = stack.enter_context(__import__("postgresql").running_server())
+            server = stack.enter_context(import_module("database_servers").running_postgresql())
         except FileNotFoundError as error:
             pytest.skip(str(error))
         yield server
