@@ -57,6 +57,7 @@ from cbal_optuna.training import OneProcess
 from cbal_optuna.training import Ranks
 from cbal_optuna.training import ranks_of_environment
 from cbal_optuna.warm_start import warm_start
+from cbal_optuna.workers import connect
 from cbal_optuna.workers import NoWorkerError
 from cbal_optuna.workers import RayWorkers
 from cbal_optuna.workers import run_trials_with
@@ -107,8 +108,8 @@ def _led(
     try:
         exists = check_places(options)
         named_sampler(options.sampler, {}, options.seed, options.sampler_options)
-        if (options.workers or options.ray) and ranks.size > 1:
-            given = "--ray" if options.ray else "--workers"
+        if (options.workers or options.ray is not None) and ranks.size > 1:
+            given = "--workers" if options.ray is None else "--ray"
             raise ValueError(
                 f"`{given}` is {options.ray or options.workers}; it should not be given where "
                 "torchrun has all processes do one training together."
@@ -123,6 +124,8 @@ def _led(
                 f"{masked(options.storage)} yet that could hold it."
             )
         ranks.prepare(objective.prepare)
+        if options.ray is not None:
+            connect(options.ray, options.storage)
         storage = open_storage(options.storage, while_waiting=interruption.check)
         workers = _workers(options, objective, storage)
     except (ValueError, OSError, OptunaError) as error:

@@ -121,6 +121,9 @@ class Ranks(OneProcess):
     def prepare(self, prepare: Callable[[], None]) -> None:
         key = f"prepared/{self._machine}"
         while self.local_rank > 0 and not self._store.check([key]):
+            if self._store.check(["work/1"]):
+                # The end, before there was anything to do.
+                return
             time.sleep(_PAUSE)
         prepare()
         self._store.set(key, "")

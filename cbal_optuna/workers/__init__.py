@@ -3,6 +3,7 @@ with those of other machines."""
 
 from __future__ import annotations
 
+from cbal_optuna.workers.cluster import connect
 from cbal_optuna.workers.cluster import LOCAL
 from cbal_optuna.workers.cluster import RayWorkers
 from cbal_optuna.workers.places import Place
@@ -23,6 +24,7 @@ __all__ = [
     "TrialSource",
     "WorkerPool",
     "Workers",
+    "connect",
     "places",
     "run_trials_with",
     "train_with",

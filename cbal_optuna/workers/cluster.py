@@ -37,6 +37,47 @@ LOCAL = "local"
 _MAX_RETRIES = 3
 
 
+def connect(address: str, storage: str) -> str:
+    """Connect this process to a cluster, if it is not yet.
+
+    Args:
+        address:
+            Of the cluster, as Ray names it.
+        storage:
+            The URL of a storage.
+
+    Returns:
+        The URL by which the cluster's machines reach it.
+
+    Raises:
+        ValueError: Ray is not installed, no cluster answers, or its machines do not reach the
+            storage.
+    """
+    if find_spec("ray") is None:
+        raise ValueError(
+            f"`ray` is {address!r}; it needs the package ray, which is not installed: pip "
+            'install ".[ray]".'
+        )
+    file = sqlite_file(storage)
+    if file is not None and address != LOCAL:
+        raise ValueError(
+            f"`ray` is {address!r} and `storage` the sqlite file {file}; the machines of a "
+            "cluster share a database server, or the proxy of a file (serve-storage)."
+        )
+    import ray
+
+    if not ray.is_initialized():
+        options = {"include_dashboard": False} if address == LOCAL else {}
+        try:
+            ray.init(address, logging_level="warning", **options)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(
+                f"`ray` is {address!r}, where no cluster answers: {reason}"
+            ) from error
+    return storage if file is None else f"sqlite:///{file.resolve()}"
+
+
 class RayWorkers(WorkerPool):
     """Ray tasks, one for each trial, so many at a time.
 
@@ -73,22 +114,9 @@ class RayWorkers(WorkerPool):
         device: str = "auto",
     ) -> None:
         super().__init__(storage, n_workers)
-        if find_spec("ray") is None:
-            raise ValueError(
-                f"`ray` is {address!r}; it needs the package ray, which is not installed: pip "
-                'install ".[ray]".'
-            )
-        url = self._url_for_all(address)
+        url = connect(address, storage.url)
         import ray
 
-        options = {"include_dashboard": False} if address == LOCAL else {}
-        try:
-            ray.init(address, logging_level="warning", **options)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(
-                f"`ray` is {address!r}, where no cluster answers: {reason}"
-            ) from error
         place, n_cpus, n_gpus = _place_among(ray.nodes(), n_workers, device)
         run = ray.remote(max_retries=_MAX_RETRIES, num_cpus=n_cpus, num_gpus=n_gpus)(_run)
         # As bytes: arrays that Ray stores by itself cannot be written. In a tuple it leaves the
@@ -96,18 +124,6 @@ class RayWorkers(WorkerPool):
         self._arguments = ((ray.put(ray.cloudpickle.dumps(objective)),), place, url)
         objective.release()
         self._remote = run
-
-    def _url_for_all(self, address: str) -> str:
-        """Of the storage, as the tasks reach it."""
-        file = sqlite_file(self.storage.url)
-        if file is None:
-            return self.storage.url
-        if address != LOCAL:
-            raise ValueError(
-                f"`ray` is {address!r} and `storage` the sqlite file {file}; the machines of a "
-                "cluster share a database server, or the proxy of a file (serve-storage)."
-            )
-        return f"sqlite:///{file.resolve()}"
 
     def _new_workers(self) -> list[RayWorker]:
         return [RayWorker(i, self._remote, self._arguments) for i in range(len(self))]
