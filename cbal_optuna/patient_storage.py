@@ -25,6 +25,9 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import PendingRollbackError
 from sqlalchemy.exc import SQLAlchemyError
 
+from cbal_optuna.passwords import masked
+from cbal_optuna.passwords import without_passwords
+
 
 #: The user attribute of a failed trial that says why it failed.
 FAILURE = "failure"
@@ -59,7 +62,8 @@ class PatientStorage(RDBStorage):
 
     def __init__(self, url: str, *, while_waiting: Callable[[], None], **arguments: Any) -> None:
         self._while_waiting = while_waiting
-        self._name = make_url(url).render_as_string(hide_password=True)
+        self._url = make_url(url)
+        self._name = masked(self._url)
         self._threads_inside = set[int]()
         self._is_lost = False
         self._last_missed = -float("inf")
@@ -90,7 +94,7 @@ class PatientStorage(RDBStorage):
                 now = time.monotonic()
                 if not self._is_away(error):
                     raise StorageUnavailableError(
-                        f"`storage` {self._name} cannot be used: {reason_of(error)}"
+                        f"`storage` {self._name} cannot be used: {self._reason(error)}"
                     ) from error
                 self.scoped_session.remove()
                 self._last_missed = now
@@ -101,7 +105,7 @@ class PatientStorage(RDBStorage):
                     self._is_lost = True
                     raise StorageUnavailableError(
                         f"`storage` {self._name} has not answered for {PATIENCE_SECONDS:.0f} "
-                        f"seconds ({reason_of(error)}); what it holds is kept, and the same "
+                        f"seconds ({self._reason(error)}); what it holds is kept, and the same "
                         "command goes on with it"
                     ) from error
                 self._while_waiting()
@@ -113,10 +117,13 @@ class PatientStorage(RDBStorage):
     def _say(self, error: Exception) -> None:
         if not self._is_lost:
             warnings.warn(
-                f"`storage` {self._name} does not answer ({reason_of(error)}); it is waited for, "
-                f"{PATIENCE_SECONDS:.0f} seconds at most",
+                f"`storage` {self._name} does not answer ({self._reason(error)}); it is waited "
+                f"for, {PATIENCE_SECONDS:.0f} seconds at most",
                 stacklevel=2,
             )
+
+    def _reason(self, error: Exception) -> str:
+        return without_passwords(reason_of(error), self._url)
 
     def _is_away(self, error: BaseException) -> bool:
         if self.engine.dialect.name == "sqlite":

@@ -35,6 +35,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.exc import NoSuchModuleError
 from sqlalchemy.exc import SQLAlchemyError
 
+from cbal_optuna import passwords
 from cbal_optuna import sqlite_files
 from cbal_optuna.patient_storage import FAILURE
 from cbal_optuna.patient_storage import PatientStorage
@@ -243,8 +244,8 @@ def engine_of(storage: BaseStorage) -> Engine | None:
 
 
 def masked(url: str) -> str:
-    """The URL without its password."""
-    return _parsed(url).render_as_string(hide_password=True)
+    """The URL without its password and its options."""
+    return passwords.masked(_parsed(url))
 
 
 def sqlite_file(url: str) -> Path | None:
@@ -283,6 +284,11 @@ def _parsed(url: str) -> URL:
             "`storage` is no URL of a database that SQLAlchemy knows; it should look like "
             "sqlite:///study.db, postgresql://user:password@host/database or grpc://host:port."
         ) from error
+    # Else a part of the password could be taken for the host, and said.
+    if parsed.username is not None and url.count("@") > 1:
+        raise ValueError(
+            "`storage` has several '@'; but for the one before the host, they should be '%40'."
+        )
     return parsed
 
 
@@ -303,7 +309,8 @@ def _one_sentence(url: str) -> Iterator[None]:
             f"{remedy}."
         ) from error
     except Exception as error:
-        raise ValueError(f"`storage` {masked(url)} cannot be used: {reason_of(error)}") from error
+        reason = passwords.without_passwords(reason_of(error), _parsed(url))
+        raise ValueError(f"`storage` {masked(url)} cannot be used: {reason}") from error
 
 
 def _retry_callback() -> dict[str, Any]:

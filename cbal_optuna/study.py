@@ -30,6 +30,7 @@ from cbal_optuna.objectives import Objective
 from cbal_optuna.objectives import Outcome
 from cbal_optuna.patient_storage import FAILURE
 from cbal_optuna.patient_storage import was_given_up
+from cbal_optuna.plain_text import printable
 from cbal_optuna.storage import ask
 from cbal_optuna.storage import evaluate
 from cbal_optuna.storage import retry_stale_trials
@@ -252,7 +253,7 @@ class Progress:
             return
         self._n_failures += 1
         self._failure = trial.user_attrs.get(FAILURE, "no value")
-        self._bar.write(f"trial {trial.number} failed: {self._failure}")
+        self._bar.write(f"trial {trial.number} failed: {printable(self._failure)}")
 
     def check(self) -> None:
         """Raises FailingTrialsError if too many failed."""

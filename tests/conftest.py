@@ -1,13 +1,18 @@
-"""A tiny data set, an objective on it that trains in milliseconds, a PostgreSQL and a MariaDB."""
+"""A tiny data set, an objective on it that trains in milliseconds, a PostgreSQL and a MariaDB, and
+what is asked of a script whatever it is given."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import ExitStack
+from contextlib import redirect_stderr
+from contextlib import redirect_stdout
 from importlib import import_module
+import io
 import os
 from pathlib import Path
+import tempfile
 from typing import Any
 import uuid
 
@@ -16,6 +21,8 @@ import uuid
 # too. Set before torch is loaded, for the tests and the processes that they start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from hypothesis import HealthCheck
+from hypothesis import settings
 import numpy as np
 from optuna.distributions import CategoricalDistribution
 from PIL import Image
@@ -23,6 +30,7 @@ import pytest
 from sqlalchemy import create_engine
 from sqlalchemy import make_url
 
+from cbal_optuna.command_line import running
 from cbal_optuna.data import LabelledImages
 from cbal_optuna.objectives import RetrievalObjective
 from cbal_optuna.objectives import SearchSpace
@@ -30,6 +38,16 @@ from cbal_optuna.training import TrainingOptions
 
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+# ``CBAL_FUZZ=5000`` tries as many inputs, others each time.
+_ASKED_FOR = os.environ.get("CBAL_FUZZ")
+settings.register_profile(
+    "any input",
+    deadline=None,
+    max_examples=int(_ASKED_FOR or 200),
+    derandomize=_ASKED_FOR is None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
 
 
 class NoisyColours(LabelledImages):
@@ -142,3 +160,48 @@ def mariadb_database(mariadb: str) -> Iterator[str]:
         with engine.begin() as connection:
             connection.exec_driver_sql(f"DROP DATABASE {name}")
         engine.dispose()
+
+
+@pytest.fixture
+def no_trials(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Studies are opened, and their trials left out."""
+    monkeypatch.setattr(running, "_run", lambda *arguments: 0)
+    monkeypatch.setenv("CBAL_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def study_or_sentence(no_trials: None) -> Callable[..., str]:
+    """Runs a script in a folder of its own, which may be filled first. It ends with status 0, or
+    with 2, one printable sentence, which is returned, and nothing written. With 1, where that is
+    allowed, a study may have begun."""
+
+    def written() -> set[str]:
+        return {os.path.join(place, name) for place, a, b in os.walk(".") for name in (*a, *b)}
+
+    def run(
+        script: Callable[[], object],
+        fill: Callable[[], object] = lambda: None,
+        *,
+        may_fail: bool = False,
+    ) -> str:
+        out, error = io.StringIO(), io.StringIO()
+        with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
+            patched.chdir(folder)
+            fill()
+            before = written()
+            with redirect_stdout(out), redirect_stderr(error), pytest.raises(SystemExit) as exit:
+                script()
+            # Sqlite removes its logs with the connection.
+            new = {path for path in written() - before if not path.endswith(("-wal", "-shm"))}
+        status = exit.value.code or 0
+        assert status in ((0, 1, 2) if may_fail else (0, 2)), error.getvalue()
+        if status == 0:
+            assert len([path for path in new if path.endswith(".db")]) <= 1
+            return ""
+        (sentence,) = error.getvalue().splitlines()
+        assert ": error: " in sentence
+        assert sentence.isprintable()
+        assert not new or status == 1
+        return sentence
+
+    return run

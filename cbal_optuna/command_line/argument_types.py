@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 from pathlib import Path
 import sys
@@ -60,6 +61,13 @@ def path(text: str) -> Path:
         raise argparse.ArgumentTypeError(
             f"{text!r} has a name of more than {_LONGEST_FILE_NAME} bytes"
         )
+    try:
+        found.stat()
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+            raise argparse.ArgumentTypeError(
+                f"{text!r} cannot be a path: {error.strerror}"
+            ) from error
     return found
 
 

@@ -32,6 +32,7 @@ from cbal_optuna.comparison import SamplerComparison
 from cbal_optuna.interruption import Interrupted
 from cbal_optuna.interruption import Interruption
 from cbal_optuna.named_samplers import SAMPLERS
+from cbal_optuna.plain_text import printable
 from cbal_optuna.report import comparison_text
 from cbal_optuna.report import write_comparison
 from cbal_optuna.storage import check_storage
@@ -104,7 +105,7 @@ def main_of_comparison(studies: Path, arguments: Sequence[str] | None = None) ->
         comparison = SamplerComparison.of(_stored(searches, open_storage(study_options.storage)))
         print(f"\n{comparison_text(comparison)}\n")
         write_comparison(output, comparison, f"{options.study}: samplers compared")
-        print(f"Written to {output}{os.sep}: index.html, table.csv, trials.csv")
+        print(f"Written to {printable(output)}{os.sep}: index.html, table.csv, trials.csv")
     except (ValueError, OSError) as error:
         parser.error(str(error))
     except Interrupted as interrupted:

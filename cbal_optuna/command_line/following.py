@@ -9,6 +9,7 @@ import sys
 from cbal_optuna.command_line.objectives import fill_in_defaults
 from cbal_optuna.command_line.objectives import objective_of
 from cbal_optuna.command_line.scripts import StudyScript
+from cbal_optuna.plain_text import printable
 from cbal_optuna.training import Ranks
 
 
@@ -27,7 +28,7 @@ def follow(script: StudyScript, options: argparse.Namespace, ranks: Ranks) -> in
         objective.share(ranks)
         ranks.prepare(objective.prepare)
     except (ValueError, OSError) as error:
-        print(f"rank {ranks.rank}: error: {error}", file=sys.stderr)
+        print(f"rank {ranks.rank}: error: {printable(error)}", file=sys.stderr)
         return 2
     objective.follow()
     return 0

@@ -71,7 +71,8 @@ def check_report(option: str, path: Path, storage: str) -> None:
         raise ValueError(
             f"{said}; it should be a file in a folder that exists and can be written to."
         )
-    if database is not None and database.resolve() == report:
+    # A path is not resolved where links lead in a circle.
+    if database is not None and os.path.realpath(database) == str(report):
         raise ValueError(f"{said}, the database of the studies; it should be another file.")
     if report.exists() and report.suffix.lower() not in (".html", ".htm"):
         raise ValueError(

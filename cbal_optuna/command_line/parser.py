@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 from typing import NoReturn
 
+from cbal_optuna.passwords import without_passwords
+from cbal_optuna.plain_text import printable
+
 
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence on one line, without the usage, and exits with status
@@ -14,6 +17,10 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        # What was typed is repeated: names from data, and URLs that are in the wrong place.
+        super().exit(status, message and printable(without_passwords(message)))
 
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
         # argparse drops it and then misses the value.

@@ -40,6 +40,8 @@ from cbal_optuna.objectives import Objective
 from cbal_optuna.objectives import Outcome
 from cbal_optuna.objectives import TEST
 from cbal_optuna.objectives import VALIDATION
+from cbal_optuna.passwords import without_passwords
+from cbal_optuna.plain_text import printable
 from cbal_optuna.report import result_text
 from cbal_optuna.report import write_report
 from cbal_optuna.retraining import SettingComparison
@@ -156,7 +158,7 @@ def _led(
 def _warning_without_code(
     message: Warning | str, category: object, filename: str, lineno: int, line: str | None = None
 ) -> str:
-    return f"warning: {message}\n"
+    return f"warning: {printable(without_passwords(str(message)))}\n"
 
 
 def _workers(
@@ -241,11 +243,11 @@ def _run(
         print(f"\n{result_text(study, confirmed)}\n")
         write_report(options.report, study, confirmed)
         update_dashboard(study, confirmed)
-        print(next_commands(options))
+        print(printable(next_commands(options)))
     best = best_params(study)
     if best and options.export is not None:
         usual = objective.space.searched(objective.space.usual)
         known = stored_comparisons(storage, study.study_name, usual, best)
         export_model(options.export, objective, study, known)
-        print(f"Model: {options.export}")
+        print(f"Model: {printable(options.export)}")
     return 0 if best else 1

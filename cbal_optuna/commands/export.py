@@ -16,6 +16,7 @@ from cbal_optuna.command_line.parser import Parser
 from cbal_optuna.commands.stored import add_command
 from cbal_optuna.commands.stored import Commands
 from cbal_optuna.commands.stored import single_objective_studies
+from cbal_optuna.plain_text import printable
 from cbal_optuna.report import drawn
 
 
@@ -68,7 +69,9 @@ def run(options: argparse.Namespace) -> None:
         for kind in options.trials:
             _write_trials(folder / f"trials.{kind}", study)
         written[study.study_name] = str(folder)
-    print(json.dumps(written, indent=2) if options.json else "\n".join(written.values()))
+    print(
+        json.dumps(written, indent=2) if options.json else printable("\n".join(written.values()))
+    )
 
 
 def _write_figures(folder: Path, study: Study, kind: str) -> None:

@@ -13,6 +13,7 @@ from cbal_optuna.commands.stored import add_command
 from cbal_optuna.commands.stored import Commands
 from cbal_optuna.commands.stored import comparisons_of
 from cbal_optuna.commands.stored import single_objective_studies
+from cbal_optuna.plain_text import printable
 from cbal_optuna.report import write_report
 from cbal_optuna.report import write_reports
 
@@ -43,4 +44,5 @@ def run(options: argparse.Namespace) -> None:
         write_report(options.output, *reported[0])
     else:
         write_reports(options.output, f"{len(reported)} studies", reported)
-    print(json.dumps({"report": str(options.output)}) if options.json else options.output)
+    path = str(options.output)
+    print(json.dumps({"report": path}) if options.json else printable(path))

@@ -9,6 +9,7 @@ from cbal_optuna.data.archive import Archive
 from cbal_optuna.data.images import ImageFiles
 from cbal_optuna.data.layout import check_images
 from cbal_optuna.data.layout import name_of
+from cbal_optuna.data.layout import text_lines
 
 
 FOLDER = "CUB_200_2011"
@@ -67,7 +68,7 @@ def _name(folder: Path, n_images: int, n_classes: int) -> str:
 def _read_list(path: Path) -> dict[str, str]:
     """The lines ``<id> <text>`` of a file, in their order."""
     entries: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(text_lines(path), start=1):
         key, _, text = line.strip().partition(" ")
         if not text or key in entries:
             raise ValueError(f"line {number} of {path} must be `<new id> <text>`, got {line!r}")

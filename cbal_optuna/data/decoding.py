@@ -11,6 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from cbal_optuna.data.images import LabelledImages
+from cbal_optuna.plain_text import printable
 
 
 def decode_into(
@@ -26,7 +27,7 @@ def decode_into(
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         images = threads.map(decode, range(start, start + len(array)))
         progress = tqdm(
-            images, f"decoding {dataset.name}", total=len(array), leave=False, delay=2.0
+            images, f"decoding {printable(dataset.name)}", total=len(array), leave=False, delay=2.0
         )
         for i, image in enumerate(progress):
             array[i] = image

@@ -17,7 +17,6 @@ from urllib.error import HTTPError
 from urllib.request import Request
 from urllib.request import urlopen
 import zipfile
-import zlib
 
 from tqdm import tqdm
 
@@ -132,6 +131,7 @@ def extract_tar(archive: Path, destination: Path, *, max_members: int, max_bytes
         FileExistsError: `destination` is there already.
         ValueError: The archive cannot be read, is too large, lacks the folder, or holds a path
             that leads out of it, a link or a device.
+        OSError: A member cannot be written.
         RuntimeError: This Python's tarfile has no extraction filters.
     """
     if not hasattr(tarfile, "data_filter"):
@@ -147,6 +147,7 @@ def extract_zip(archive: Path, destination: Path, *, max_members: int, max_bytes
         FileExistsError: `destination` is there already.
         ValueError: The archive cannot be read, is too large, lacks the folder, or holds a path
             that leads out of it.
+        OSError: A member cannot be written.
     """
     with _appearing(archive, destination) as temporary, zipfile.ZipFile(archive) as file:
         members = file.infolist()
@@ -167,15 +168,12 @@ def _appearing(archive: Path, destination: Path) -> Iterator[str]:
     with tempfile.TemporaryDirectory(dir=destination.parent, prefix=".extracting-") as temporary:
         try:
             yield temporary
-        # RuntimeError, NotImplementedError among them, are for encryption and rare compressions.
-        except (
-            tarfile.TarError,
-            zipfile.BadZipFile,
-            zlib.error,
-            EOFError,
-            ValueError,
-            RuntimeError,
-        ) as error:
+        # The disk is full, or two members cannot both be there.
+        except OSError as error:
+            raise OSError(f"{archive} cannot be extracted: {error}") from error
+        # Damage, encryption and rare compressions raise errors of many kinds, IndexError among
+        # them.
+        except Exception as error:
             raise ValueError(f"{archive} cannot be extracted: {error}") from error
         folder = Path(temporary, destination.name)
         if not folder.is_dir():

@@ -37,7 +37,7 @@ class ImageFolder(ImageFiles):
         name: What to call the data set; by default the name of the folder.
 
     Raises:
-        FileNotFoundError: There is no such folder, or an image is a link to nothing.
+        FileNotFoundError: There is no such folder, or an image is a link to nothing, or no file.
         ValueError: Fewer than two class folders with images, or folders that are the parts of a
             split (train, test, ...) rather than classes, or `class_depth` is below 1.
     """
@@ -121,7 +121,9 @@ def _images(root: Path, folder: str) -> Iterator[str]:
                     yield from _images(root, path)
             elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS:
                 if not entry.is_file():
-                    raise FileNotFoundError(f"the image {root / path} is a link to nothing")
+                    raise FileNotFoundError(
+                        f"the image {root / path} is a link to nothing, or no file"
+                    )
                 yield path
 
 

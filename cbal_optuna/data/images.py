@@ -14,6 +14,10 @@ from PIL import Image
 from PIL import ImageOps
 
 
+# Formats of photographs; others are not tried. Among those that Pillow knows is PostScript, which
+# it lets Ghostscript run.
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+
 # The label of images that have none.
 UNLABELLED = -1
 
@@ -127,14 +131,15 @@ def read_image(path: Path) -> Image.Image:
     its full range becomes 0 to 255, dark images staying dark.
 
     Raises:
-        BrokenImageError: The file is empty, truncated, damaged or not an image, it holds more
-            pixels than Pillow's limit against decompression bombs, or pixels without a defined
-            range (32-bit floats, integers outside 0 to 65535).
+        BrokenImageError: The file is empty, truncated, damaged or not an image in one of the
+            formats of `ImageFolder`, it holds more pixels than Pillow's limit against
+            decompression bombs, or pixels without a defined range (32-bit floats, integers
+            outside 0 to 65535).
         OSError: The file cannot be opened.
     """
     with path.open("rb") as file:
         try:
-            with Image.open(file) as image:
+            with Image.open(file, formats=_FORMATS) as image:
                 return _to_rgb(ImageOps.exif_transpose(image))
         # Decoders raise OSError, SyntaxError, struct.error, EOFError and more on damaged files.
         except Exception as error:

@@ -49,8 +49,7 @@ def read_table(path: Path, columns: Sequence[str], *, header: int = 1) -> list[l
     Raises:
         ValueError: The header is another one, or a line has more or fewer columns.
     """
-    # File names need not be UTF-8.
-    lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    lines = text_lines(path)
     names = lines[header - 1] if len(lines) >= header else ""
     if names.split() != list(columns):
         raise ValueError(f"line {header} of {path} must be `{' '.join(columns)}`, got {names!r}")
@@ -65,6 +64,11 @@ def read_table(path: Path, columns: Sequence[str], *, header: int = 1) -> list[l
     return rows
 
 
+def text_lines(path: Path) -> list[str]:
+    """Those of a text file. Names of files need not be UTF-8."""
+    return path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+
+
 def check_images(root: Path, paths: Sequence[str], listed_in: Path) -> None:
     """See that all images are there, by one listing of each folder, not a question for each image.
 
@@ -75,8 +79,11 @@ def check_images(root: Path, paths: Sequence[str], listed_in: Path) -> None:
 
     Raises:
         FileNotFoundError: Some images are missing.
-        ValueError: An image is listed twice.
+        ValueError: An image is listed twice, or is not below `root`.
     """
+    for path in paths:
+        if path.startswith("/") or ".." in path.split("/") or "\0" in path:
+            raise ValueError(f"{listed_in} must list images in {root}, got {path!r}")
     if len(set(paths)) < len(paths):
         path, count = Counter(paths).most_common(1)[0]
         raise ValueError(f"{listed_in} must list every image once, got {path} {count} times")

@@ -13,6 +13,7 @@ from PIL import Image
 from cbal_optuna.data.images import fingerprint_of_files
 from cbal_optuna.data.images import LabelledImages
 from cbal_optuna.data.layout import name_of
+from cbal_optuna.data.layout import text_lines
 
 
 @dataclass(frozen=True)
@@ -118,4 +119,4 @@ def records(path: Path, size: int) -> np.ndarray:
 
 def lines(path: Path) -> list[str]:
     """Of a text file, without empty ones."""
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [line.strip() for line in text_lines(path) if line.strip()]

@@ -14,6 +14,7 @@ from plotly.subplots import make_subplots
 
 from cbal_optuna.comparison import SamplerComparison
 from cbal_optuna.comparison import TARGET
+from cbal_optuna.plain_text import printable
 from cbal_optuna.report.axes import text_label
 from cbal_optuna.report.figures import dress
 from cbal_optuna.report.page import figure_html
@@ -87,7 +88,7 @@ def by_seconds(comparison: SamplerComparison) -> tuple[np.ndarray, dict[str, np.
 
 def comparison_text(comparison: SamplerComparison) -> str:
     """The table as plain text, and how to read it."""
-    return f"{shown_table(comparison).to_string()}\n\n{explanation(comparison)}"
+    return printable(f"{shown_table(comparison).to_string()}\n\n{explanation(comparison)}")
 
 
 def write_comparison(folder: Path, comparison: SamplerComparison, title: str) -> None:

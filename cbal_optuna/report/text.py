@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from optuna.study import Study
 
+from cbal_optuna.plain_text import printable
 from cbal_optuna.report.rows import comparison_rows
 from cbal_optuna.report.rows import comparison_title
 from cbal_optuna.report.rows import near_optimal_rows
@@ -27,12 +28,12 @@ def result_text(study: Study, comparisons: Sequence[SettingComparison] = ()) -> 
         summary = summarize(study)
     except ValueError:
         reasons = (t.user_attrs["infeasible"] for t in trials if "infeasible" in t.user_attrs)
-        return f"{head} No trial has a feasible value. {next(reasons, '')}".rstrip()
+        return printable(f"{head} No trial has a feasible value. {next(reasons, '')}".rstrip())
     sentences = search_result(summary, study.direction, confirmed=bool(comparisons))
     result = " ".join([*sentences, *origin(study)])
     near = [_aligned(near_optimal_rows(summary))] if summary.near_optimal else []
     parts = [head, _aligned(setting_rows(summary)), result, *near]
-    return "\n\n".join([*parts, *map(_comparison_text, comparisons)])
+    return printable("\n\n".join([*parts, *map(_comparison_text, comparisons)]))
 
 
 def _comparison_text(comparison: SettingComparison) -> str:

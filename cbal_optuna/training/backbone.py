@@ -7,6 +7,10 @@ import difflib
 import hashlib
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
+from zipfile import is_zipfile
+from zipfile import ZIP_STORED
+from zipfile import ZipFile
 
 from safetensors.torch import load_file
 import timm
@@ -19,6 +23,8 @@ from torch import Tensor
 
 PRETRAINED = "pretrained"
 RANDOM = "random"
+
+_BLOCK = 2**20  # bytes
 
 # In timm's ResNets and their kin, and in its DenseNets; others have none behind their first
 # convolution.
@@ -70,7 +76,11 @@ class BackboneOptions:
         if self.weights == PRETRAINED:
             # timm's choice for a name without a tag changes between its releases.
             return f"{PRETRAINED}:{_config(self.name).tag}"
-        return hashlib.sha256(_existing(self.weights).read_bytes()).hexdigest()
+        digest = hashlib.sha256()
+        with _existing(self.weights).open("rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+        return digest.hexdigest()
 
 
 class Backbone(nn.Module):
@@ -220,11 +230,14 @@ def _load_weights(model: nn.Module, path: Path) -> None:
     own = model.state_dict()
     missing = sorted(own.keys() - weights.keys())
     surplus = sorted(k for k in weights.keys() - own.keys() if not k.startswith(prefixes))
-    misfit = sorted(k for k in own.keys() & weights.keys() if own[k].shape != weights[k].shape)
+    both = sorted(own.keys() & weights.keys())
+    misfit = [k for k in both if own[k].shape != weights[k].shape]
+    odd = [k for k in both if k not in misfit and not _is_plain(weights[k])]
     for keys, what in (
         (missing, "lacks"),
         (surplus, "should not have"),
         (misfit, "has in another shape"),
+        (odd, "has something else than finite real numbers in"),
     ):
         if keys:
             others = f" and {len(keys) - 1} others" if len(keys) > 1 else ""
@@ -235,10 +248,23 @@ def _load_weights(model: nn.Module, path: Path) -> None:
     model.load_state_dict({k: weights[k].to(own[k].dtype) for k in own})
 
 
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether all its numbers are there, real and finite; others load with an error, or as what
+    makes every training diverge."""
+    if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:
+        return False
+    return not tensor.is_complex() and bool(torch.isfinite(tensor.float()).all())
+
+
 def _read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        if is_zipfile(path):
+            with ZipFile(path) as file:
+                # torch compresses nothing; what is compressed may be of any size.
+                if any(member.compress_type != ZIP_STORED for member in file.infolist()):
+                    raise BadZipFile
         weights = torch.load(path, map_location="cpu", weights_only=True)
     # Damaged files raise errors of many kinds. What torch says of pickles with code is how to run
     # it all the same, so its words are not passed on.

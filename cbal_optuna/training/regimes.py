@@ -24,6 +24,7 @@ from tqdm import tqdm
 from cbal_optuna.data import cached_array
 from cbal_optuna.data import decode_into
 from cbal_optuna.data import LabelledImages
+from cbal_optuna.plain_text import printable
 from cbal_optuna.training.backbone import Backbone
 from cbal_optuna.training.backbone import BackboneOptions
 from cbal_optuna.training.backbone import RANDOM
@@ -237,7 +238,8 @@ def _extracted(
     @torch.inference_mode()
     def extract(features: np.ndarray) -> None:
         starts = range(0, len(dataset), _CHUNK)
-        for start in tqdm(starts, f"features of {dataset.name}", leave=False, delay=2.0):
+        title = f"features of {printable(dataset.name)}"
+        for start in tqdm(starts, title, leave=False, delay=2.0):
             part = features[start : start + _CHUNK]
             images = np.empty((len(part), size, size, 3), np.uint8)
             decode_into(images, dataset, interpolation=interpolation, start=start)

@@ -1,44 +1,27 @@
 """Whatever stands in a study file or on a command line: a study, or one sentence and no study.
 
-The trials are left out. ``CBAL_FUZZ=5000`` tries as many inputs, others each time.
+The trials are left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from collections.abc import Iterator
-from contextlib import redirect_stderr
-from contextlib import redirect_stdout
-import io
 import json
-import os
 from pathlib import Path
-import tempfile
-from typing import Any
 
 from hypothesis import example
 from hypothesis import given
-from hypothesis import HealthCheck
 from hypothesis import settings
 from hypothesis import strategies as st
-import pytest
 import yaml
 
 from cbal_optuna.command_line import main
 from cbal_optuna.command_line import main_of_file
-from cbal_optuna.command_line import running
 from cbal_optuna.command_line import SCRIPTS
 from cbal_optuna.command_line.options import parser_of
 
 
-ASKED_FOR = os.environ.get("CBAL_FUZZ")
-MANY = settings(
-    deadline=None,
-    max_examples=int(ASKED_FOR or 300),
-    derandomize=ASKED_FOR is None,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+MANY = settings.get_profile("any input")
 QUICK = {
     "data": "digits",
     "backbone": "test_resnet",
@@ -119,43 +102,17 @@ CONTENTS = (
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(running, "_run", lambda *arguments: 0)
-        patched.setenv("CBAL_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-def check(run: Callable[[], Any], name: str = "", content: bytes = b"") -> None:
-    """It ends with status 0, or with 2, one sentence and nothing written."""
-    out, error = io.StringIO(), io.StringIO()
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
-        patched.chdir(folder)
-        if name:
-            Path(name).write_bytes(content)
-        with redirect_stdout(out), redirect_stderr(error), pytest.raises(SystemExit) as exit:
-            run()
-        written = {path.name for path in Path().iterdir()} - {name}
-    status = exit.value.code or 0
-    assert status in (0, 2), error.getvalue()
-    if status == 2:
-        (sentence,) = error.getvalue().splitlines()
-        assert ": error: " in sentence
-        assert not written
-    else:
-        assert len([file for file in written if file.endswith(".db")]) <= 1
-
-
 @MANY
 @given(content=CONTENTS, suffix=st.sampled_from(["yaml", "json"]))
 @example(content=b"[" * 90_000, suffix="yaml")
 @example(
     content=b"\xef\xbb\xbfdata: digits\nhead-only: true\nbackbone: test_resnet", suffix="yaml"
 )
-def test_a_study_file_is_a_study_or_a_sentence(content: bytes, suffix: str) -> None:
+def test_a_study_file_is_a_study_or_a_sentence(
+    study_or_sentence: Callable[..., str], content: bytes, suffix: str
+) -> None:
     name = f"study.{suffix}"
-    check(lambda: main_of_file([name]), name, content)
+    study_or_sentence(lambda: main_of_file([name]), lambda: Path(name).write_bytes(content))
 
 
 @MANY
@@ -172,6 +129,8 @@ def test_a_study_file_is_a_study_or_a_sentence(content: bytes, suffix: str) -> N
         max_size=4,
     )
 )
-def test_a_command_line_is_a_study_or_a_sentence(arguments: list[str]) -> None:
+def test_a_command_line_is_a_study_or_a_sentence(
+    study_or_sentence: Callable[..., str], arguments: list[str]
+) -> None:
     quick = ["--head-only", "--backbone", "test_resnet", "--samples", "512"]
-    check(lambda: main(SCRIPTS["digits"], [*quick, *arguments]))
+    study_or_sentence(lambda: main(SCRIPTS["digits"], [*quick, *arguments]))
