@@ -62,3 +62,11 @@ def test_an_artifact_is_found_by_its_name(tmp_path: Path) -> None:
 def test_an_artifact_that_is_gone_is_an_oserror(tmp_path: Path, directory: str) -> None:
     with pytest.raises(OSError, match="there is no artifact x in"):
         read_artifact(tmp_path / directory, "x")
+
+
+@pytest.mark.parametrize("identifier", ["../secret", "folder/../../secret", "/etc/passwd"])
+def test_an_identifier_is_no_path(tmp_path: Path, identifier: str) -> None:
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "artifacts").mkdir()
+    with pytest.raises(FileNotFoundError, match="no artifact"):
+        read_artifact(tmp_path / "artifacts", identifier)

@@ -18,6 +18,7 @@ from cbal_optuna import commands
 from cbal_optuna.command_line import main
 from cbal_optuna.command_line import SCRIPTS
 from cbal_optuna.commands import dashboard
+from cbal_optuna.commands import serve_storage
 from cbal_optuna.passwords import masked
 from cbal_optuna.passwords import without_passwords
 from cbal_optuna.patient_storage import StorageUnavailableError
@@ -26,6 +27,7 @@ from cbal_optuna.storage import open_storage
 
 PASSWORD = "correct-horse-battery"
 QUICK = ["--backbone", "test_resnet", "--head-only", "--samples", "64", "--repeats", "1"]
+QUICK += ["--batch-sizes", "16"]
 
 
 class Guarded(SQLiteDialect_pysqlite):
@@ -73,6 +75,7 @@ def run(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CBAL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(dashboard, "server_of", lambda *arguments: Server())
+    monkeypatch.setattr(serve_storage, "run_grpc_proxy_server", lambda *arguments, **named: None)
 
     def run(script: Callable[..., Any], *arguments: Any) -> tuple[int, str]:
         with pytest.raises(SystemExit) as exit:
@@ -95,7 +98,8 @@ def attributes(url: str) -> str:
 def test_no_command_says_or_keeps_a_password(
     run: Callable[..., tuple[int, str]], url: str, tmp_path: Path
 ) -> None:
-    pytest.importorskip("optuna_dashboard")
+    for package in ("optuna_dashboard", "grpc", "google.protobuf"):
+        pytest.importorskip(package)
     options = ["--n-trials", "2", "--confirm", "1", "--storage", url, "--export", "model"]
     said = [run(main, SCRIPTS["digits"], [*QUICK, *options])]
     for name, *more in [
@@ -105,6 +109,7 @@ def test_no_command_says_or_keeps_a_password(
         ("export", "-o", "exported"),
         ("dashboard",),
         ("resume", "--n-trials", "3"),
+        ("serve-storage", "--port", "0"),
     ]:
         said.append(run(commands.main, [name, url, *more]))
     assert [status for status, _ in said] == [0] * len(said), said

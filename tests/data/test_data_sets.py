@@ -13,6 +13,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings
 from hypothesis import strategies as st
 import numpy as np
+from PIL import EpsImagePlugin
 from PIL import Image
 import pytest
 
@@ -203,6 +204,16 @@ def test_text_that_claims_to_be_an_image_is_named(tmp_path: Path) -> None:
         read_image(path)
 
 
+def test_postscript_is_not_given_to_its_interpreter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "code.png"
+    Image.new("RGB", (4, 4)).save(path, "EPS")
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *arguments: pytest.fail("run"))
+    with pytest.raises(BrokenImageError, match="cannot identify"):
+        read_image(path)
+
+
 def test_decompression_bomb_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(Image.new("RGB", (30, 30)), tmp_path / "bomb.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
@@ -311,6 +322,15 @@ def test_cub_name_is_truthful(
     monkeypatch.setattr(cub200, "N_IMAGES", 300)
     root = make_cub(folder, (*[1] * 199, n_images - 199))
     assert CUB200(root).name == name
+
+
+@pytest.mark.parametrize("path", ["../../secret.png", "/etc/secret.png"])
+def test_images_outside_of_the_folder_are_refused(make_cub: MakeFolder, path: str) -> None:
+    root = make_cub()
+    images = root / "images.txt"
+    images.write_text(images.read_text().replace("001.Bird_1/Bird_1_0000.png", path))
+    with pytest.raises(ValueError, match=r"images.txt must list images in .*secret.png"):
+        CUB200(root)
 
 
 def test_cub_name_counts_11788_images() -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 import pickle
 import shutil
 from typing import Any
+from zipfile import ZIP_DEFLATED
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -304,6 +306,39 @@ def test_a_pickle_with_code_is_refused_and_not_run(
     assert not proof.exists()
     assert_one_sentence(str(error.value))
     assert "weights_only" not in str(error.value)  # no hint at how to run it all the same
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        lambda tensor: torch.empty_like(tensor, device="meta"),
+        lambda tensor: tensor.to_sparse(),
+        lambda tensor: torch.quantize_per_tensor(tensor, 0.1, 0, torch.quint8),
+        lambda tensor: tensor.to(torch.complex64),
+        lambda tensor: tensor / 0,
+    ],
+    ids=["meta", "sparse", "quantised", "complex", "infinite"],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_tensors_without_finite_real_numbers_are_refused(
+    tmp_path: Path, odd: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    weights = state("test_resnet", num_classes=0)
+    name = next(iter(weights))
+    torch.save({**weights, name: odd(weights[name])}, tmp_path / "weights.pt")
+    with pytest.raises(ValueError, match=f"finite real numbers in {name!r}") as error:
+        backbone("test_resnet", tmp_path / "weights.pt")
+    assert_one_sentence(str(error.value))
+
+
+def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    saved(state("test_resnet", num_classes=0), tmp_path / "weights.pt")
+    with ZipFile(tmp_path / "weights.pt") as old:
+        with ZipFile(tmp_path / "compressed.pt", "w", ZIP_DEFLATED) as new:
+            for name in old.namelist():
+                new.writestr(name, old.read(name))
+    with pytest.raises(ValueError, match="compressed.pt should be a safetensors file"):
+        backbone("test_resnet", tmp_path / "compressed.pt")
 
 
 @pytest.mark.parametrize("name", ["missing.safetensors", "missing.pt", "."])
