@@ -8,9 +8,9 @@ import re
 from sqlalchemy import URL
 
 
-# In a text nobody knows where a URL ends whose password has blanks or an @, so rather too much is
-# left out. What is masked already stays.
-_PASSWORD = re.compile(r"://[^\s:/@]*:(?!\*\*\*@).*@[^\s?]*(\?.*)?")
+# In a text nobody knows where a URL ends whose password or options have blanks or an @, so the rest
+# of the line is left out. What is masked already stays.
+_PASSWORD = re.compile(r"://[^\s:/@]*:(?!\*\*\*@).*@.*")
 _OPTIONS = re.compile(r"(://[^?]*\?)(?!\*\*\*).+")
 # Those that hold none, and whose values help to find out what is wrong.
 _HARMLESS = ("host", "port")
@@ -37,5 +37,7 @@ def without_passwords(text: str, url: URL | None = None) -> str:
         options = [v for k, v in url.normalized_query.items() if k not in _HARMLESS]
         secrets = sorted({str(url.password or ""), *chain(*options)} - {""}, key=len)
         for secret in reversed(secrets):
-            text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)
+            # Some say it as Python writes it.
+            for said in (secret, repr(secret)[1:-1]):
+                text = re.sub(rf"(?<!\w){re.escape(said)}(?!\w)", "***", text)
     return _OPTIONS.sub(r"\1***", _PASSWORD.sub("://***", text))

@@ -284,10 +284,13 @@ def _parsed(url: str) -> URL:
             "`storage` is no URL of a database that SQLAlchemy knows; it should look like "
             "sqlite:///study.db, postgresql://user:password@host/database or grpc://host:port."
         ) from error
-    # Else a part of the password could be taken for the host, and said.
-    if parsed.username is not None and url.count("@") > 1:
+    # Else a part of a password or an option could be taken for the host, and said.
+    if parsed.username is not None and set(url.partition("://")[2].rpartition("@")[0]) & set(
+        "@/?"
+    ):
         raise ValueError(
-            "`storage` has several '@'; but for the one before the host, they should be '%40'."
+            "`storage` has '@', '/' or '?' in its user, password or options; there they should be "
+            "'%40', '%2F' or '%3F'."
         )
     return parsed
 

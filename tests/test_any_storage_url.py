@@ -33,7 +33,6 @@ SCHEMES = st.sampled_from(
     [*["sqlite"] * 3, "sqlite+pysqlite", "sqlite+pysqlcipher", "sqlite+aiosqlite"]
     + [*["postgresql"] * 3, "postgresql+psycopg2", "postgresql+asyncpg", "postgresql+nothing"]
     + ["mysql", "mysql+pymysql", "mariadb", "mssql+pyodbc", "oracle", "redis", "http", "file", ""]
-    + ["grpc"]
 )
 HOSTS = st.sampled_from(["127.0.0.1", "127.0.0.1", "[::1]", "", "a b", "127.0.0.1,127.0.0.1", "é"])
 PORTS = st.sampled_from([":1", ":1", ":0", ":x", ":99999", ":", ":-1"])

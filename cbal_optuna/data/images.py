@@ -18,6 +18,10 @@ from PIL import ImageOps
 # it lets Ghostscript run.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
+# More than the pixels of the largest image take, uncompressed. Decoders may read on to the end of
+# a file, which costs nothing to make of any length.
+_LARGEST_FILE = 2**31  # bytes
+
 # The label of images that have none.
 UNLABELLED = -1
 
@@ -132,13 +136,15 @@ def read_image(path: Path) -> Image.Image:
 
     Raises:
         BrokenImageError: The file is empty, truncated, damaged or not an image in one of the
-            formats of `ImageFolder`, it holds more pixels than Pillow's limit against
-            decompression bombs, or pixels without a defined range (32-bit floats, integers
-            outside 0 to 65535).
+            formats of `ImageFolder`, it has more than 2 GiB, more pixels than Pillow's limit
+            against decompression bombs, or pixels without a defined range (32-bit floats,
+            integers outside 0 to 65535).
         OSError: The file cannot be opened.
     """
     with path.open("rb") as file:
         try:
+            if os.fstat(file.fileno()).st_size > _LARGEST_FILE:
+                raise ValueError(f"it has more than {_LARGEST_FILE:,} bytes")
             with Image.open(file, formats=_FORMATS) as image:
                 return _to_rgb(ImageOps.exif_transpose(image))
         # Decoders raise OSError, SyntaxError, struct.error, EOFError and more on damaged files.

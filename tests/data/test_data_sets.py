@@ -214,6 +214,14 @@ def test_postscript_is_not_given_to_its_interpreter(
         read_image(path)
 
 
+def test_a_file_without_end_is_not_read_to_its_end(tmp_path: Path) -> None:
+    path = saved(Image.new("RGB", (30, 30)), tmp_path / "endless.jpg")
+    with path.open("r+b") as file:
+        file.truncate(2**40)
+    with pytest.raises(BrokenImageError, match="endless.jpg cannot be read: it has more than"):
+        read_image(path)
+
+
 def test_decompression_bomb_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(Image.new("RGB", (30, 30)), tmp_path / "bomb.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
