@@ -8,8 +8,8 @@ import re
 from sqlalchemy import URL
 
 
-# In a text nobody knows where a URL ends whose password or options have blanks or an @, so the rest
-# of the line is left out. What is masked already stays.
+# In a text nobody knows where a URL ends whose password or options have blanks or an @, so the
+# rest of the line is left out. What is masked already stays.
 _PASSWORD = re.compile(r"://[^\s:/@]*:(?!\*\*\*@).*@.*")
 _OPTIONS = re.compile(r"(://[^?]*\?)(?!\*\*\*).+")
 # Those that hold none, and whose values help to find out what is wrong.
