@@ -37,7 +37,8 @@ def without_passwords(text: str, url: URL | None = None) -> str:
         options = [v for k, v in url.normalized_query.items() if k not in _HARMLESS]
         secrets = sorted({str(url.password or ""), *chain(*options)} - {""}, key=len)
         for secret in reversed(secrets):
-            # Some say it as Python writes it.
-            for said in (secret, repr(secret)[1:-1]):
+            # Some say it as Python writes it, others the part that they could not read.
+            parts = [part for part in re.split(r"\W+", secret) if len(part) > 3]
+            for said in (secret, repr(secret)[1:-1], *parts):
                 text = re.sub(rf"(?<!\w){re.escape(said)}(?!\w)", "***", text)
     return _OPTIONS.sub(r"\1***", _PASSWORD.sub("://***", text))
