@@ -10,7 +10,9 @@ silent for three heartbeats for dead.
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Sequence
+from contextlib import contextmanager
 from contextlib import suppress
 import multiprocessing
 from multiprocessing.synchronize import Barrier
@@ -48,10 +50,25 @@ STUDIES = Path(__file__).parents[1] / "studies"
 PATIENCE_SECONDS = 300
 
 
-def program(*arguments: object, **options: Any) -> subprocess.Popen[str]:
+@contextmanager
+def program(*arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """This file as a program, which is killed in the end, also if it was stopped."""
+    with running([__file__, *map(str, arguments)]) as process:
+        yield process
+
+
+@contextmanager
+def running(arguments: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A program in Python, which does not outlive the block."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, __file__, *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, **options)
+    command = [sys.executable, *arguments]
+    with subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, text=True, **options
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def join(
@@ -71,13 +88,9 @@ def join(
 
 def ended(*processes: subprocess.Popen[str]) -> list[tuple[int, str]]:
     """The statuses of processes, and what they said last."""
-    try:
-        said = [process.communicate(timeout=PATIENCE_SECONDS)[1] for process in processes]
-        lines = [(text.strip().splitlines() or [""])[-1] for text in said]
-        return [(process.returncode, line) for process, line in zip(processes, lines)]
-    finally:
-        for process in processes:
-            process.kill()
+    said = [process.communicate(timeout=PATIENCE_SECONDS)[1] for process in processes]
+    lines = [(text.strip().splitlines() or [""])[-1] for text in said]
+    return [(process.returncode, line) for process, line in zip(processes, lines)]
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -92,19 +105,19 @@ def sleeping(url: str, folder: Path, n_trials: int) -> dict[str, Any]:
     """One of two programs is stopped in a trial until the other has given that up and done it."""
     study, _ = opened(url, folder)
     arguments = ("join", url, folder, n_trials, 60, 1)
-    sleeper = program(*arguments)
-    wait_until(lambda: any(t.intermediate_values for t in of_state(study, TrialState.RUNNING)))
-    (trial,) = of_state(study, TrialState.RUNNING)
-    sleeper.send_signal(signal.SIGSTOP)
-    other = program(*arguments)
-    wait_until(
-        lambda: any(
-            t.system_attrs.get("failed_trial") == trial.number
-            for t in of_state(study, TrialState.COMPLETE)
-        )
-    )
-    sleeper.send_signal(signal.SIGCONT)
-    statuses = [status for status, _ in ended(sleeper, other)]
+    with program(*arguments) as sleeper:
+        wait_until(lambda: any(t.intermediate_values for t in of_state(study, TrialState.RUNNING)))
+        (trial,) = of_state(study, TrialState.RUNNING)
+        sleeper.send_signal(signal.SIGSTOP)
+        with program(*arguments) as other:
+            wait_until(
+                lambda: any(
+                    t.system_attrs.get("failed_trial") == trial.number
+                    for t in of_state(study, TrialState.COMPLETE)
+                )
+            )
+            sleeper.send_signal(signal.SIGCONT)
+            statuses = [status for status, _ in ended(sleeper, other)]
     return {
         "statuses": statuses,
         "given_up": study.trials[trial.number].user_attrs.get("failure"),
@@ -118,7 +131,6 @@ def restarting(
     """The server is stopped at random moments, and started again after some seconds, while a
     program with two workers and one without share a study."""
     study, objective = opened(url, folder)
-    other = program("join", url, folder, n_trials)
     chance = random.Random(seed)
     downtimes: list[float] = []
 
@@ -130,13 +142,14 @@ def restarting(
             time.sleep(downtimes[-1])
             server.start()
 
-    wait_until(lambda: bool(of_state(study, TrialState.RUNNING)))
-    thread = Thread(target=restart)
-    with Workers(objective, open_storage(url), 2) as workers:
-        thread.start()
-        run_trials_with(workers, study, objective, n_trials)
-    ((status, _),) = ended(other)
-    thread.join()
+    with program("join", url, folder, n_trials) as other:
+        wait_until(lambda: bool(of_state(study, TrialState.RUNNING)))
+        thread = Thread(target=restart)
+        with Workers(objective, open_storage(url), 2) as workers:
+            thread.start()
+            run_trials_with(workers, study, objective, n_trials)
+        ((status, _),) = ended(other)
+        thread.join()
     return {
         "restarts_under_way": len(downtimes),
         "seconds_away": round(sum(downtimes), 1),
@@ -150,12 +163,12 @@ def restarting(
 def staying_away(url: str, folder: Path, server: PostgreSQL, patience: float) -> dict[str, Any]:
     """The server is stopped for good in a trial of a program."""
     study, _ = opened(url, folder)
-    process = program("join", url, folder, 1000, patience)
-    wait_until(lambda: len(of_state(study, TrialState.COMPLETE)) > 0)
-    server.stop()
-    begin = time.monotonic()
-    ((status, said),) = ended(process)
-    seconds = time.monotonic() - begin
+    with program("join", url, folder, 1000, patience) as process:
+        wait_until(lambda: len(of_state(study, TrialState.COMPLETE)) > 0)
+        server.stop()
+        begin = time.monotonic()
+        ((status, said),) = ended(process)
+        seconds = time.monotonic() - begin
     server.start()
     return {"status": status, "said": said, "seconds": round(seconds, 1)}
 
@@ -196,22 +209,19 @@ def at_the_same_instant(url: str, folder: Path, n_processes: int) -> dict[str, A
 def signalled(arguments: Sequence[str], folder: Path, number: signal.Signals, after: float) -> str:
     """What ``studies/digits.py`` or another program of ours says that gets a signal after so many
     seconds: its status and its last line; "done" if it had ended before."""
-    process = subprocess.Popen(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
+    options = {
+        "cwd": folder,
+        "stdout": subprocess.DEVNULL,
         # Not that of a shell's background job, which ignores Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    with suppress(subprocess.TimeoutExpired):
-        process.communicate(timeout=after)
-    if process.returncode is not None:
-        return "done"
-    process.send_signal(number)
-    said = process.communicate(timeout=PATIENCE_SECONDS)[1]
+        "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    }
+    with running(arguments, **options) as process:
+        with suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=after)
+        if process.returncode is not None:
+            return "done"
+        process.send_signal(number)
+        said = process.communicate(timeout=PATIENCE_SECONDS)[1]
     if "Traceback" in said:
         return said
     # A shell calls the death by a signal 128 and its number, too.

@@ -20,6 +20,7 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
+from cbal_optuna.sqlite_files import file_of
 from cbal_optuna.storage import engine_of
 
 
@@ -32,9 +33,10 @@ def artifact_directory(storage: BaseStorage) -> Path | None:
     engine = engine_of(storage)
     if engine is None or engine.url.database in (None, "", ":memory:"):
         return None
-    database = Path(str(engine.url.database))
-    place = database.parent if engine.dialect.name == "sqlite" else Path()
-    return place / f"{database.stem}_artifacts"
+    file = file_of(engine.url)
+    if file is None:
+        return Path(f"{Path(str(engine.url.database)).stem}_artifacts")
+    return file.with_name(f"{file.stem}_artifacts")
 
 
 def write_artifacts(directory: Path, files: Mapping[str, bytes]) -> dict[str, str]:

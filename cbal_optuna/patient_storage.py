@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from functools import wraps
 import threading
 import time
@@ -12,11 +11,8 @@ from typing import TypeVar
 import warnings
 
 from optuna.exceptions import StorageInternalError
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial
-from optuna.trial import TrialState
 from sqlalchemy import make_url
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -27,11 +23,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cbal_optuna.passwords import masked
 from cbal_optuna.passwords import without_passwords
+from cbal_optuna.stored_trials import note_silence
 
 
-#: The user attribute of a failed trial that says why it failed.
-FAILURE = "failure"
-_SILENCE = "no sign of life"
 # How long a server may be away.
 PATIENCE_SECONDS = 300.0
 _PAUSE_SECONDS = 1.0
@@ -153,9 +147,7 @@ class PatientStorage(RDBStorage):
         stale = self.patiently(lambda: RDBStorage._get_stale_trial_ids(self, study_id))
         if time.monotonic() - self._last_missed < 2 * self.heartbeat_interval:
             return []
-        for trial_id in stale:
-            with suppress(UpdateFinishedTrialError):
-                self.set_trial_user_attr(trial_id, FAILURE, self._given_up)
+        note_silence(self, stale, self.grace_period)
         return stale
 
     def _without_heartbeat(self, study_id: int) -> list[int]:
@@ -165,16 +157,6 @@ class PatientStorage(RDBStorage):
                 "AND trial_id NOT IN (SELECT trial_id FROM trial_heartbeats)"
             )
             return list(connection.execute(statement, {"study_id": study_id}).scalars())
-
-    @property
-    def _given_up(self) -> str:
-        return f"{_SILENCE} for {self.grace_period} seconds"
-
-
-def was_given_up(trial: FrozenTrial) -> bool:
-    """Whether a trial was failed because its worker gave no sign of life, and so is retried."""
-    failure = str(trial.user_attrs.get(FAILURE, ""))
-    return trial.state == TrialState.FAIL and failure.startswith(_SILENCE)
 
 
 def reason_of(error: BaseException) -> str:

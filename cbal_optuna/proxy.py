@@ -15,6 +15,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
+from cbal_optuna.stored_trials import note_silence
+
 
 if TYPE_CHECKING:
     import grpc
@@ -84,7 +86,9 @@ class StorageProxy(GrpcStorageProxy, BaseHeartbeat):
             sign = trial.system_attrs.get(_SIGN)
             earlier, since = before.get(trial._trial_id, (sign, now))
             seen[trial._trial_id] = (sign, since if sign == earlier else now)
-        return [i for i, (_, since) in seen.items() if now - since > self._grace_seconds]
+        stale = [i for i, (_, since) in seen.items() if now - since > self._grace_seconds]
+        note_silence(self, stale, self._grace_seconds)
+        return stale
 
     def get_heartbeat_interval(self) -> int:
         return self._heartbeat_seconds

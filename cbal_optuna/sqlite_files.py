@@ -6,6 +6,7 @@ from contextlib import suppress
 import os
 from pathlib import Path
 import sqlite3
+from urllib.parse import unquote
 
 from sqlalchemy import Connection
 from sqlalchemy import Engine
@@ -20,7 +21,11 @@ _LOCAL_FILE_SYSTEMS = ("btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpf
 
 def file_of(url: URL) -> Path | None:
     """The file of a sqlite database; :obj:`None` if it is another one."""
-    return Path(str(url.database)) if url.get_backend_name() == "sqlite" else None
+    if url.get_backend_name() != "sqlite":
+        return None
+    name = str(url.database)
+    # As :func:`to_be_read` names it.
+    return Path(unquote(name.removeprefix("file:")) if "uri" in url.query else name)
 
 
 def exists(url: URL, *, to_read: bool) -> bool:

@@ -1,5 +1,5 @@
 """Storages for studies, databases and proxies of them: checked before anything is written, and
-able to go on after a worker was killed."""
+opened such that the trials of dead workers are retried."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import closing
 from contextlib import contextmanager
-from contextlib import suppress
 from pathlib import Path
 import random
 import time
@@ -15,16 +14,9 @@ from typing import Any
 import warnings
 import weakref
 
-import optuna
 from optuna.exceptions import ExperimentalWarning
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
-from optuna.storages import fail_stale_trials
 from optuna.storages import RDBStorage
-from optuna.study import Study
-from optuna.trial import FrozenTrial
-from optuna.trial import Trial
-from optuna.trial import TrialState
 from sqlalchemy import create_engine
 from sqlalchemy import Engine
 from sqlalchemy import inspect
@@ -37,12 +29,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cbal_optuna import passwords
 from cbal_optuna import sqlite_files
-from cbal_optuna.patient_storage import FAILURE
 from cbal_optuna.patient_storage import PatientStorage
 from cbal_optuna.patient_storage import reason_of
 from cbal_optuna.proxy import StorageProxy
 from cbal_optuna.schema import foreign_tables
 from cbal_optuna.schema import schema_complaint
+from cbal_optuna.stored_trials import retry_callback
 
 
 # A worker gives a sign of life every so many seconds; after three are missing its trial is
@@ -50,7 +42,6 @@ from cbal_optuna.schema import schema_complaint
 HEARTBEAT_SECONDS = 30
 # Of a proxy, where its URL names none: Optuna's.
 PROXY_PORT = 13000
-_MAX_RETRIES = 3
 # How often to open a database that others, too, are making at this moment.
 _MAX_OPENINGS = 20
 # How long a proxy may take to answer for the first time.
@@ -137,7 +128,7 @@ def open_storage(
             engine_kwargs=_engine_arguments(location),
             heartbeat_interval=HEARTBEAT_SECONDS,
             grace_period=3 * HEARTBEAT_SECONDS,
-            **_retry_callback(),
+            **retry_callback(),
         )
     if sqlite_files.file_of(location) is not None:
         if location == parsed:
@@ -187,56 +178,6 @@ def _location(url: URL, *, to_read: bool) -> URL:
     return url
 
 
-def ask(study: Study) -> Trial:
-    """Optuna's, for those who see to it that the trial gives signs of life."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Heartbeat of storage")
-        return study.ask()
-
-
-def evaluate(study: Study, trial: Trial, objective: Callable[[Trial], float]) -> None:
-    """As Optuna's ``optimize`` does, but that somebody else may have given the trial up, when this
-    process slept for so long that it was taken for dead: what comes of it is dropped then."""
-    try:
-        _tell(study, trial, value=objective(trial))
-    except optuna.TrialPruned:
-        _tell(study, trial, state=TrialState.PRUNED)
-    except UpdateFinishedTrialError:
-        return
-    except Exception as error:
-        with suppress(UpdateFinishedTrialError):
-            trial.set_user_attr(FAILURE, f"{type(error).__name__}: {error}")
-        _tell(study, trial, state=TrialState.FAIL)
-    except KeyboardInterrupt:
-        _tell(study, trial, state=TrialState.FAIL)
-        raise
-
-
-def _tell(
-    study: Study, trial: Trial, value: float | None = None, state: TrialState | None = None
-) -> None:
-    with suppress(UpdateFinishedTrialError):
-        study.tell(trial, value, state, skip_if_finished=True)
-
-
-def retry(study: Study, trial: FrozenTrial, reason: str) -> None:
-    """Fail the trial of a worker that is known to be dead, and queue it again, a few times."""
-    if not trial.state.is_finished():
-        study._storage.set_trial_user_attr(trial._trial_id, FAILURE, reason)
-        study.tell(trial.number, state=TrialState.FAIL)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        for callback in _retry_callback().values():
-            callback(study, trial)
-
-
-def retry_stale_trials(study: Study) -> None:
-    """Do so with the trials of workers that have given no sign of life for long."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        fail_stale_trials(study)
-
-
 def engine_of(storage: BaseStorage) -> Engine | None:
     """That of a database, also behind Optuna's cache; :obj:`None` for other storages."""
     backend = getattr(storage, "_backend", storage)
@@ -262,7 +203,7 @@ def _proxy(url: URL) -> StorageProxy:
             url.port or PROXY_PORT,
             heartbeat_seconds=HEARTBEAT_SECONDS,
             grace_seconds=3 * HEARTBEAT_SECONDS,
-            on_stale=next(iter(_retry_callback().values())),
+            on_stale=next(iter(retry_callback().values())),
         )
         proxy.wait_server_ready(_PROXY_TIMEOUT_SECONDS)
     return proxy
@@ -314,16 +255,3 @@ def _one_sentence(url: str) -> Iterator[None]:
     except Exception as error:
         reason = passwords.without_passwords(reason_of(error), _parsed(url))
         raise ValueError(f"`storage` {masked(url)} cannot be used: {reason}") from error
-
-
-def _retry_callback() -> dict[str, Any]:
-    """The argument of RDBStorage, by its name in this version of Optuna."""
-    current = getattr(optuna.storages, "RetryHeartbeatStaleTrialCallback", None)
-    callback = (current or optuna.storages.RetryFailedTrialCallback)(max_retry=_MAX_RETRIES)
-
-    def retried(study: Study, trial: FrozenTrial) -> None:
-        # Else the retry would have it as well.
-        trial.user_attrs.pop(FAILURE, None)
-        callback(study, trial)
-
-    return {f"{'heartbeat_stale' if current else 'failed'}_trial_callback": retried}

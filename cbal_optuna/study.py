@@ -28,12 +28,12 @@ from cbal_optuna.named_samplers import named_sampler
 from cbal_optuna.objectives import INTERRUPTED
 from cbal_optuna.objectives import Objective
 from cbal_optuna.objectives import Outcome
-from cbal_optuna.patient_storage import FAILURE
-from cbal_optuna.patient_storage import was_given_up
 from cbal_optuna.plain_text import printable
-from cbal_optuna.storage import ask
-from cbal_optuna.storage import evaluate
-from cbal_optuna.storage import retry_stale_trials
+from cbal_optuna.stored_trials import ask
+from cbal_optuna.stored_trials import evaluate
+from cbal_optuna.stored_trials import FAILURE
+from cbal_optuna.stored_trials import retry_stale_trials
+from cbal_optuna.stored_trials import was_given_up
 from cbal_optuna.summary import USUAL
 from cbal_optuna.warm_start import OBJECTIVE
 from cbal_optuna.warm_start import record_start

@@ -11,6 +11,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import create_trial
 import pytest
 
+from cbal_optuna import sqlite_files
 from cbal_optuna.artifacts import artifact_directory
 from cbal_optuna.artifacts import find_artifact
 from cbal_optuna.artifacts import read_artifact
@@ -23,6 +24,17 @@ def test_artifacts_are_beside_the_database(tmp_path: Path) -> None:
     study = optuna.create_study(storage=storage)
     for asked in (storage, study._storage):
         assert artifact_directory(asked) == tmp_path / "birds_artifacts"
+
+
+def test_so_are_those_of_one_that_can_only_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "my birds"
+    folder.mkdir()
+    url = f"sqlite:///{folder}/birds.db"
+    optuna.create_study(storage=open_storage(url))
+    monkeypatch.setattr(sqlite_files, "is_writable", lambda path: False)
+    assert artifact_directory(open_storage(url, to_read=True)) == folder / "birds_artifacts"
 
 
 def test_those_of_a_server_are_in_the_working_directory(postgresql_schema: str) -> None:

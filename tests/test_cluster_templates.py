@@ -59,6 +59,12 @@ def test_the_array_has_the_options_of_a_worker_that_may_be_preempted() -> None:
     assert {"%A", "%a"} <= {options.output[i : i + 2] for i in range(len(options.output))}
 
 
+def test_a_task_of_the_array_has_all_its_cores(cluster: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "srun").write_text("#!/bin/bash\necho $OMP_NUM_THREADS $SRUN_CPUS_PER_TASK\n")
+    ended = subprocess.run(["bash", SBATCH], env={**cluster, **GIVEN}, capture_output=True)
+    assert ended.stdout == b"8 8\n"
+
+
 def test_the_array_has_the_syntax_of_a_shell() -> None:
     subprocess.run(["bash", "-n", SBATCH], check=True)
 

@@ -20,7 +20,7 @@ from cbal_optuna import CoordinateDescentSampler
 from cbal_optuna.dashboard import update_dashboard
 from cbal_optuna.storage import check_storage
 from cbal_optuna.storage import open_storage
-from cbal_optuna.storage import retry_stale_trials
+from cbal_optuna.stored_trials import retry_stale_trials
 
 
 pytestmark = pytest.mark.filterwarnings("ignore")

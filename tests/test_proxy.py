@@ -15,11 +15,12 @@ import pytest
 from cbal_optuna import proxy as proxy_module
 from cbal_optuna import storage as storage_module
 from cbal_optuna.proxy import StorageProxy
-from cbal_optuna.storage import ask
 from cbal_optuna.storage import check_storage
 from cbal_optuna.storage import open_storage
-from cbal_optuna.storage import retry
-from cbal_optuna.storage import retry_stale_trials
+from cbal_optuna.stored_trials import ask
+from cbal_optuna.stored_trials import retry
+from cbal_optuna.stored_trials import retry_stale_trials
+from cbal_optuna.stored_trials import was_given_up
 
 
 pytest.importorskip("grpc")
@@ -87,7 +88,8 @@ def test_a_worker_without_a_sign_of_life_is_missed(url: str, clock: Clock) -> No
         retry_stale_trials(others)
     failed, waiting = study.trials
     assert (failed.state, waiting.state) == (TrialState.FAIL, TrialState.WAITING)
-    assert waiting.params == {"x": x}
+    assert was_given_up(failed) and not was_given_up(waiting)
+    assert (waiting.params, waiting.user_attrs) == ({"x": x}, {})
 
 
 def test_a_worker_that_gives_signs_of_life_is_not(url: str, clock: Clock) -> None:

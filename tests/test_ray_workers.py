@@ -167,6 +167,13 @@ def test_workers_share_the_gpus_of_the_nodes_that_are_alive(
     assert place.memory_share == (n_gpus or 1.0)
 
 
+@pytest.mark.parametrize("resources", [[], [{"memory": 1e9}], [{"CPU": 0.0, "GPU": 1.0}]])
+def test_a_cluster_without_a_cpu_is_refused(resources: list[dict[str, float]]) -> None:
+    nodes = [{"Alive": True, "Resources": found} for found in resources]
+    with pytest.raises(ValueError, match="has no CPU at the moment"):
+        cluster._place_among(nodes, 2, "auto")
+
+
 def test_a_cluster_does_not_share_a_sqlite_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,7 +38,7 @@ import pytest
 
 from cbal_optuna import CoordinateDescentSampler
 from cbal_optuna.search import Axis
-from cbal_optuna.storage import _retry_callback
+from cbal_optuna.stored_trials import retry_callback
 
 
 BALANCE = FloatDistribution(0.1, 10.0, log=True)
@@ -859,7 +859,7 @@ def stale(study: Study, trial: Trial, n_meanwhile: int = 0) -> None:
     """What a heartbeat does with a trial whose worker died; others are faster by some trials."""
     study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
     study.optimize(objective, n_meanwhile)
-    (retry,) = _retry_callback().values()
+    (retry,) = retry_callback().values()
     retry(study, study.trials[trial.number])
 
 

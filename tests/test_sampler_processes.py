@@ -37,7 +37,7 @@ import pytest
 
 from cbal_optuna import CoordinateDescentSampler
 from cbal_optuna.feasibility import record_feasibility
-from cbal_optuna.storage import _retry_callback
+from cbal_optuna.stored_trials import retry_callback
 
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -70,7 +70,7 @@ def open_storage(url: str) -> BaseStorage:
         return JournalStorage(JournalFileBackend(url))
     options: dict[str, Any] = {}
     if url.startswith("heartbeat+"):
-        options = {"heartbeat_interval": PATIENCE_SECONDS, **_retry_callback()}
+        options = {"heartbeat_interval": PATIENCE_SECONDS, **retry_callback()}
     if "sqlite:" in url:
         arguments = {"timeout": PATIENCE_SECONDS, "factory": FastConnection}
         options["engine_kwargs"] = {"connect_args": arguments}

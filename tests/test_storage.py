@@ -12,13 +12,13 @@ from sqlalchemy.exc import OperationalError
 
 from cbal_optuna import sqlite_files
 from cbal_optuna import storage as storage_module
-from cbal_optuna.storage import ask
 from cbal_optuna.storage import check_storage
 from cbal_optuna.storage import masked
 from cbal_optuna.storage import open_storage
-from cbal_optuna.storage import retry
-from cbal_optuna.storage import retry_stale_trials
 from cbal_optuna.storage import sqlite_file
+from cbal_optuna.stored_trials import ask
+from cbal_optuna.stored_trials import retry
+from cbal_optuna.stored_trials import retry_stale_trials
 
 
 def test_checking_a_new_sqlite_file_writes_nothing(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import ExitStack
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -178,14 +179,16 @@ def _check_studies(options: argparse.Namespace, objective: Objective[Outcome]) -
         ValueError: One of them is not, or there is none.
     """
     storage = open_storage(options.storage)
-    existing = optuna.get_all_study_names(storage)
-    for fresh_seeds in ("", VALIDATION, TEST):
-        name = ".".join(filter(None, (options.study_name, fresh_seeds)))
-        if name in existing:
-            check_study(
-                optuna.load_study(study_name=name, storage=storage), objective, fresh_seeds
-            )
-    warm_start(options.study_name, storage, objective.space, options.start_from)
+    with ExitStack() as stack:
+        stack.callback(close_storage, storage)
+        existing = optuna.get_all_study_names(storage)
+        for fresh_seeds in ("", VALIDATION, TEST):
+            name = ".".join(filter(None, (options.study_name, fresh_seeds)))
+            if name in existing:
+                check_study(
+                    optuna.load_study(study_name=name, storage=storage), objective, fresh_seeds
+                )
+        warm_start(options.study_name, storage, objective.space, options.start_from)
 
 
 def _opened(

@@ -56,8 +56,10 @@ def run(options: argparse.Namespace) -> None:
     check_storage(options.storage)
     storage = open_storage(options.storage)
     if isinstance(storage, StorageProxy):
+        storage.close()
         raise ValueError(
-            f"`STORAGE` is {options.storage}, which is served already; it should be a database."
+            f"`STORAGE` is {masked(options.storage)}, which is served already; it should be "
+            "a database."
         )
     number = _free_port(options)
     print(f"{masked(options.storage)}: grpc://{shown_host(options)}:{number}", flush=True)

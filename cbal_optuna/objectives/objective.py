@@ -26,7 +26,7 @@ from cbal_optuna.objectives.racing import is_lost
 from cbal_optuna.objectives.trainings import OutcomeT
 from cbal_optuna.objectives.trainings import Trainings
 from cbal_optuna.objectives.trainings import VALIDATION
-from cbal_optuna.patient_storage import FAILURE
+from cbal_optuna.stored_trials import FAILURE
 from cbal_optuna.version import __version__
 
 

@@ -54,17 +54,20 @@ class DecodedRows:
 
     def ahead(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """The batches, the next one being decoded while one is used."""
-        current: np.ndarray | None = None
-        for following in batches:
-            unique = np.unique(following)
-            self._coming[unique.tobytes()] = self._begun(unique)
-            if current is not None:
-                yield current
-                self._dropped(current)
-            current = following
-        if current is not None:
-            yield current
-            self._dropped(current)
+        under_way: list[np.ndarray] = []
+        try:
+            for batch in batches:
+                unique = np.unique(batch)
+                self._coming[unique.tobytes()] = self._begun(unique)
+                under_way.append(batch)
+                if len(under_way) == 2:
+                    yield under_way[0]
+                    self._dropped(under_way.pop(0))
+            yield from under_way
+        finally:
+            # Also of a training that ends early.
+            for batch in under_way:
+                self._dropped(batch)
 
     def _begun(self, unique: np.ndarray) -> list[Future[np.ndarray]]:
         return [self._threads.submit(self._decode, int(i)) for i in unique]

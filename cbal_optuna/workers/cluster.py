@@ -100,8 +100,8 @@ class RayWorkers(WorkerPool):
             are more than these share them.
 
     Raises:
-        ValueError: Ray is not installed, no cluster answers there, or its nodes do not reach the
-            storage.
+        ValueError: Ray is not installed, no cluster answers there, it has no CPU, or its nodes do
+            not reach the storage.
     """
 
     def __init__(
@@ -216,9 +216,14 @@ class RayWorker:
 def _place_among(
     nodes: Sequence[dict[str, Any]], n_workers: int, device: str
 ) -> tuple[Place, float, float]:
-    """Where each worker trains, and the CPUs and GPUs that Ray keeps for it."""
+    """Where each worker trains, and the CPUs and GPUs that Ray keeps for it; ValueError if there
+    are none."""
     resources = [node["Resources"] for node in nodes if node["Alive"]]
     cpus = [int(found.get("CPU", 0)) for found in resources]
+    if not any(cpus):
+        raise ValueError(
+            "`ray` names a cluster that has no CPU at the moment; it should have a node with one."
+        )
     gpus = [int(found.get("GPU", 0)) for found in resources]
     n_cpus, n_gpus = _share(cpus, n_workers), 0.0
     if device != "cpu" and any(gpus):

@@ -25,11 +25,11 @@ from tqdm import tqdm
 
 from cbal_optuna.objectives import Objective
 from cbal_optuna.objectives import Outcome
-from cbal_optuna.patient_storage import was_given_up
 from cbal_optuna.storage import HEARTBEAT_SECONDS
-from cbal_optuna.storage import retry
-from cbal_optuna.storage import retry_stale_trials
 from cbal_optuna.storage import Storage
+from cbal_optuna.stored_trials import retry
+from cbal_optuna.stored_trials import retry_stale_trials
+from cbal_optuna.stored_trials import was_given_up
 from cbal_optuna.workers.places import places
 from cbal_optuna.workers.process import Evaluation
 from cbal_optuna.workers.process import Task

@@ -29,8 +29,8 @@ from cbal_optuna.interruption import Interrupted
 from cbal_optuna.interruption import Interruption
 from cbal_optuna.objectives import Objective
 from cbal_optuna.objectives import Outcome
-from cbal_optuna.storage import evaluate
 from cbal_optuna.storage import open_storage
+from cbal_optuna.stored_trials import evaluate
 from cbal_optuna.workers.places import Place
 
 

@@ -17,9 +17,9 @@ from tqdm import tqdm
 from cbal_optuna.objectives import Objective
 from cbal_optuna.objectives import Outcome
 from cbal_optuna.objectives import SearchSpace
-from cbal_optuna.patient_storage import FAILURE
-from cbal_optuna.storage import ask
 from cbal_optuna.storage import Storage
+from cbal_optuna.stored_trials import ask
+from cbal_optuna.stored_trials import FAILURE
 from cbal_optuna.study import MAX_FAILURES_IN_A_ROW
 from cbal_optuna.study import Progress
 from cbal_optuna.study import USABLE

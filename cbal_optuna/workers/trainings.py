@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from cbal_optuna.objectives import SearchSpace
 from cbal_optuna.objectives import Setting
-from cbal_optuna.patient_storage import FAILURE
-from cbal_optuna.patient_storage import was_given_up
-from cbal_optuna.storage import ask
 from cbal_optuna.storage import Storage
+from cbal_optuna.stored_trials import ask
+from cbal_optuna.stored_trials import FAILURE
+from cbal_optuna.stored_trials import was_given_up
 from cbal_optuna.study import FailingTrialsError
 from cbal_optuna.workers.pool import WorkerPool
 from cbal_optuna.workers.process import Evaluation

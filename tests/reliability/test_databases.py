@@ -19,7 +19,7 @@ from cbal_optuna.commands import main
 from cbal_optuna.report import write_report
 from cbal_optuna.storage import check_storage
 from cbal_optuna.storage import open_storage
-from cbal_optuna.storage import retry_stale_trials
+from cbal_optuna.stored_trials import retry_stale_trials
 from cbal_optuna.study import run_trials
 
 

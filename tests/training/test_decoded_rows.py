@@ -78,6 +78,14 @@ def test_nothing_is_kept_of_batches_that_nobody_asked_for(rows: DecodedRows) -> 
     assert rows._coming == {}
 
 
+def test_nothing_is_kept_of_a_training_that_ends_early(rows: DecodedRows) -> None:
+    batches = rows.ahead(BATCHES)
+    rows(next(batches))
+    assert rows._coming != {}
+    batches.close()
+    assert rows._coming == {}
+
+
 def test_a_broken_image_is_named_where_it_is_used(rows: DecodedRows) -> None:
     broken = np.array([6, 7])
     with pytest.raises(BrokenImageError, match=r"7\.png"):
