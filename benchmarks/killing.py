@@ -67,8 +67,10 @@ def killed_workers(url: str, folder: Path, n_kills: int, n_trials: int, seed: in
     killer = Killer(url, objective, n_kills, seed)
     with Workers(objective, open_storage(url), 1) as workers:
         killer.start()
-        run_trials_with(workers, study, objective, n_trials, between=killer.check)
-        killer.over = True
+        try:
+            run_trials_with(workers, study, objective, n_trials, between=killer.check)
+        finally:
+            killer.over = True
     killer.join()
     n_steps = objective.n_steps_done
     alone, _ = opened(f"sqlite:///{folder}/alone.db", folder)

@@ -5,20 +5,14 @@ from pathlib import Path
 import sys
 
 import optuna
-from optuna.storages import RDBStorage
-from optuna.trial import TrialState
 import pytest
 from sqlalchemy.exc import OperationalError
 
 from cbal_optuna import sqlite_files
-from cbal_optuna import storage as storage_module
 from cbal_optuna.storage import check_storage
 from cbal_optuna.storage import masked
 from cbal_optuna.storage import open_storage
 from cbal_optuna.storage import sqlite_file
-from cbal_optuna.stored_trials import ask
-from cbal_optuna.stored_trials import retry
-from cbal_optuna.stored_trials import retry_stale_trials
 
 
 def test_checking_a_new_sqlite_file_writes_nothing(tmp_path: Path) -> None:
@@ -119,51 +113,8 @@ def test_a_disk_is_local_by_what_is_mounted_nearest_to_the_file(
     assert sqlite_files._is_on_local_disk(Path("/data/studies/study.db")) == is_local
 
 
-def test_a_worker_that_was_killed_before_its_first_sign_of_life_is_missed(tmp_path: Path) -> None:
-    storage = open_storage(f"sqlite:///{tmp_path}/study.db")
-    study = optuna.create_study(storage=storage)
-    ask(study)
-    retry_stale_trials(study)
-    assert study.trials[0].state == TrialState.RUNNING
-    _let_hearts_stop(storage)
-    retry_stale_trials(study)
-    assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.WAITING]
-
-
-def test_the_trial_of_a_worker_known_to_be_dead_is_retried_a_few_times(tmp_path: Path) -> None:
-    study = optuna.create_study(storage=open_storage(f"sqlite:///{tmp_path}/study.db"))
-    ask(study).suggest_float("x", 0, 1)
-    for _ in range(10):
-        retry(study, study.trials[-1], "its worker was killed")
-        if study.trials[-1].state == TrialState.FAIL:
-            break
-        ask(study)
-    assert [t.state for t in study.trials] == [TrialState.FAIL] * 4
-    assert len({t.params["x"] for t in study.trials}) == 1
-    assert study.trials[0].user_attrs["failure"] == "its worker was killed"
-
-
 def test_passwords_are_masked() -> None:
     assert "secret" not in masked("postgresql://me:secret@localhost/x")
-
-
-def test_a_killed_workers_trial_is_retried_at_its_point(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # The heartbeat is compared with the database's clock, in whole seconds: one that is long past
-    # stands for a worker that died.
-    monkeypatch.setattr(storage_module, "HEARTBEAT_SECONDS", 1)
-    storage = open_storage(f"sqlite:///{tmp_path}/study.db")
-    assert isinstance(storage, RDBStorage)
-    study = optuna.create_study(storage=storage)
-    dead = study.ask()
-    x = dead.suggest_float("x", 0, 1)
-    storage.record_heartbeat(dead._trial_id)
-    _let_hearts_stop(storage)
-    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
-    failed, retried = study.trials
-    assert (failed.state, retried.state) == (TrialState.FAIL, TrialState.COMPLETE)
-    assert failed.params == retried.params == {"x": x}
 
 
 def test_only_the_file_of_sqlite_is_one() -> None:
@@ -171,11 +122,3 @@ def test_only_the_file_of_sqlite_is_one() -> None:
     assert sqlite_file("sqlite:////folder/x.db") == Path("/folder/x.db")
     assert sqlite_file("postgresql+psycopg2://me@host/x") is None
     assert sqlite_file("grpc://host:13000") is None
-
-
-def _let_hearts_stop(storage: RDBStorage) -> None:
-    """As if every trial that is running had given its last sign of life an hour ago."""
-    with storage.engine.begin() as connection:
-        connection.exec_driver_sql(
-            "UPDATE trial_heartbeats SET heartbeat = datetime('now', '-1 hour')"
-        )

@@ -87,7 +87,10 @@ def run_study(parser: Parser, script: StudyScript, options: argparse.Namespace) 
     part in its trainings. What goes wrong, an interruption too, is said by the parser, which
     exits.
     """
-    ranks = ranks_of_environment()
+    try:
+        ranks = ranks_of_environment()
+    except (ValueError, RuntimeError) as error:
+        parser.error(f"$WORLD_SIZE is set, but the processes of torchrun do not meet: {error}.")
     if isinstance(ranks, Ranks) and not ranks.leads:
         return follow(script, options, ranks)
     try:

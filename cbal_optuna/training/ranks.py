@@ -251,7 +251,12 @@ class Ranks(OneProcess):
 
 
 def ranks_of_environment() -> OneProcess:
-    """The processes that torchrun has started, if there is more than this one."""
+    """The processes that torchrun has started, if there is more than this one.
+
+    Raises:
+        ValueError: Its other variables are missing, or are no numbers.
+        RuntimeError: There is no store where they say.
+    """
     environment = os.environ
     if int(environment.get("WORLD_SIZE", "1")) == 1:
         return OneProcess()

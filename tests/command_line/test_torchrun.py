@@ -45,6 +45,22 @@ def test_processes_share_each_training_of_one_study(tmp_path: Path) -> None:
     assert len(fresh) == 2
 
 
+def test_without_torchrun_its_variable_is_one_sentence(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(DIGITS), *OPTIONS],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            "WORLD_SIZE": "2",
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "error: $WORLD_SIZE is set, but" in done.stderr
+
+
 def test_workers_do_not_share_trainings_too(tmp_path: Path) -> None:
     done = torchrun(tmp_path, "--workers", "2")
     assert done.returncode != 0
