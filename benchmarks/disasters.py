@@ -187,7 +187,7 @@ def at_the_same_instant(url: str, folder: Path, n_processes: int) -> dict[str, A
     context = multiprocessing.get_context("fork")
     barrier = context.Barrier(n_processes)
     processes = [
-        context.Process(target=_open_at_once, args=(url, str(folder), barrier))
+        context.Process(target=_open_at_once, args=(url, str(folder), barrier), daemon=True)
         for _ in range(n_processes)
     ]
     for process in processes:

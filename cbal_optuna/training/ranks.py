@@ -149,6 +149,8 @@ class Ranks(OneProcess):
         if self.leads:
             self._n_works += 1
             self._store.set(f"work/{self._n_works}", json.dumps(work))
+            # All have taken part in the one before, so they know it.
+            self._store.delete_key(f"work/{self._n_works - 1}")
         with self._group(device):
             try:
                 yield
