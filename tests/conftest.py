@@ -12,6 +12,7 @@ from importlib import import_module
 import io
 import os
 from pathlib import Path
+import signal
 import tempfile
 from typing import Any
 import uuid
@@ -72,6 +73,15 @@ class NoisyColours(LabelledImages):
 
 def small_batches(loss: str) -> SearchSpace:
     return SearchSpace(loss, batch_size=CategoricalDistribution((8, 16, 32)))
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before() -> Iterator[None]:
+    """Programs take signals, and those that end ignore them, which child processes inherit."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
