@@ -66,3 +66,13 @@ def test_bad_input_is_one_sentence(
     assert sentence in error
     assert len(error.splitlines()) == 1
     assert not any(tmp_path.iterdir())
+
+
+def test_a_comparison_is_not_for_torchrun(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit) as exit:
+        main_of_comparison(STUDIES, ["digits"])
+    assert exit.value.code == 2
+    assert "torchrun is for a single study" in capsys.readouterr().err

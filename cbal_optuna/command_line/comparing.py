@@ -82,6 +82,8 @@ def main_of_comparison(studies: Path, arguments: Sequence[str] | None = None) ->
     interruption.defer()
     parser = _parser(studies)
     options, rest = parser.parse_known_args(arguments)
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        parser.error("torchrun is for a single study; `--jobs` is for several searches at a time.")
     script_file = studies / f"{options.study}.py"
     study_parser = parser_of(_script(script_file))
     study_parser.prog = f"{parser.prog} {options.study}"
