@@ -83,6 +83,7 @@ def test_a_database_whose_making_was_cut_off_is_made_to_its_end(
     check_storage(url)
     study = optuna.create_study(storage=open_storage(url))
     study.optimize(lambda trial: 1.0, 1)
+    assert study.best_value == 1.0
 
 
 def optuna_tables() -> list[str]:
