@@ -6,14 +6,16 @@ that; of those beyond it, no more than that they are is known.
 
 On a CPU, with many items in small classes, similarities are computed in square tiles, each of
 which serves its rows and, where the queries are the gallery, its columns too: half the products.
-Few tiles hold one of a query's best rivals, which its largest entry tells; only those are
-searched. Else whole rows are computed and searched.
+Few tiles hold one of a query's best rivals, and these lie in few groups of neighbours there: the
+largest of each group tells which. Only those are searched. Else whole rows are computed and
+searched.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import gcd
 from math import isqrt
 
 import torch
@@ -22,6 +24,8 @@ from torch import Tensor
 
 # Up to this many, torch's heap finds the largest of a row of 1,000 sooner than a partition.
 _FEW = 16
+# Neighbours in a tile of which the largest is looked at first.
+_GROUP = 32
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,8 @@ class ExactSearch:
         kept_bytes = self.gallery.itemsize * len(self.queries) * (n_rivals + max_matches + 1)
         # Up to eight tiles at once: the tile, what is searched of it, and indices.
         side = isqrt(chunk_bytes // (8 * self.gallery.itemsize))
+        # In whole groups.
+        side = side // _GROUP * _GROUP or side
         # With fewer tiles a query's best rivals lie in most of them.
         tiles_pay = 2 * n_rivals * side <= len(self.gallery)
         if self.queries.device.type == "cpu" and kept_bytes <= chunk_bytes and tiles_pay:
@@ -181,9 +187,13 @@ class _Tiles:
             and last >= self.item_classes[columns.start]
         ):
             self._move_matches(tile, rows.start, columns.start, mirrored)
-        self._keep_rivals(tile, rows)
+        height, width = tile.shape
+        largest = tile.unflatten(1, (-1, gcd(width, _GROUP))).amax(dim=2)
+        self._keep_rivals(tile, largest, rows)
         if mirrored:
-            self._keep_rivals(tile.T, columns)
+            # Of the transposed tile it would take many times as long.
+            largest = tile.unflatten(0, (-1, gcd(height, _GROUP))).amax(dim=1).T
+            self._keep_rivals(tile.T, largest, columns)
 
     def _move_matches(self, tile: Tensor, top: int, left: int, mirrored: bool) -> None:
         height, width = tile.shape
@@ -195,14 +205,14 @@ class _Tiles:
             self.matches[left + j, self.slots[top + i]] = similarity
         tile[i, j] = -torch.inf
 
-    def _keep_rivals(self, similarity: Tensor, rows: slice) -> None:
+    def _keep_rivals(self, similarity: Tensor, largest: Tensor, rows: slice) -> None:
+        """``largest`` is that of each group of neighbours in a row, (rows, groups)."""
         rivals = self.rivals[rows]
-        (better,) = (similarity.amax(dim=1) > rivals.amin(dim=1)).nonzero(as_tuple=True)
+        n_rivals, n_groups = rivals.shape[1], largest.shape[1]
+        (better,) = (largest.amax(dim=1) > rivals.amin(dim=1)).nonzero(as_tuple=True)
         if len(better):
-            n_rivals = rivals.shape[1]
-            found = _largest(
-                similarity.index_select(0, better), min(n_rivals, similarity.shape[1])
-            )
+            best = largest[better].topk(min(n_rivals, n_groups), sorted=False).indices
+            found = similarity.unflatten(1, (n_groups, -1))[better[:, None], best].flatten(1)
             rivals[better] = _largest(torch.cat([rivals[better], found], dim=1), n_rivals)
 
 

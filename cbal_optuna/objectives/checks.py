@@ -1,9 +1,11 @@
-"""Checks of arguments that all objectives have."""
+"""Checks of the arguments of objectives."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
+from cbal_optuna.data import LabelledImages
 from cbal_optuna.objectives.search_space import SearchSpace
 
 
@@ -19,6 +21,22 @@ def check_space(space: SearchSpace, loss: str | None) -> SearchSpace:
     if loss not in (None, space.loss):
         raise ValueError(f"`space` is of the {space.loss} loss; `loss` is {loss!r}.")
     return space
+
+
+def check_retrievable(dataset: LabelledImages, items: np.ndarray) -> None:
+    """That among these images a query can have a match, and clusters can differ from classes;
+    raises ValueError."""
+    labels, is_query = dataset.labels[items], dataset.is_query[items]
+    if len(items) == len(np.unique(labels)):
+        raise ValueError(
+            f"`dataset` {dataset.name} has one image in each of the classes to evaluate on; some "
+            "should have two or more."
+        )
+    if is_query.any() and not np.isin(labels[is_query], labels[~is_query]).any():
+        raise ValueError(
+            f"`dataset` {dataset.name} has no query with an image of its class in the gallery; "
+            "some should have one or more."
+        )
 
 
 def device_of(name: str) -> torch.device:

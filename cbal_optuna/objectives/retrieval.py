@@ -23,6 +23,7 @@ from cbal_optuna.evaluation import EmbeddingSpread
 from cbal_optuna.evaluation import normalized_mutual_information
 from cbal_optuna.evaluation import retrieval_metrics
 from cbal_optuna.evaluation import RetrievalMetrics
+from cbal_optuna.objectives.checks import check_retrievable
 from cbal_optuna.objectives.checks import check_space
 from cbal_optuna.objectives.objective import Objective
 from cbal_optuna.objectives.outcome import collapse_remark
@@ -190,7 +191,9 @@ class RetrievalObjective(Objective[RetrievalOutcome]):
             checkpoints=checkpoints,
             on_step=on_step,
         )
-        self._check_evaluation_classes()
+        for part in (VALIDATION, TEST):
+            for _, classes in self.divisions(part):
+                check_retrievable(dataset, self._items(classes))
 
     @classmethod
     def measures(cls, part: str) -> tuple[str, ...]:
@@ -291,20 +294,3 @@ class RetrievalObjective(Objective[RetrievalOutcome]):
         if not is_query.any():
             return pictures_of(self.dataset, images)
         return pictures_of(self.dataset, images, images.of(is_query), images.of(~is_query))
-
-    def _check_evaluation_classes(self) -> None:
-        """That a query can have a match, and clusters can differ from classes."""
-        for part in (VALIDATION, TEST):
-            for _, classes in self.divisions(part):
-                items = self._items(classes)
-                labels, is_query = self.dataset.labels[items], self.dataset.is_query[items]
-                if len(items) == len(classes):
-                    raise ValueError(
-                        f"`dataset` {self.dataset.name} has one image in each of the classes to "
-                        "evaluate on; some should have two or more."
-                    )
-                if is_query.any() and not np.isin(labels[is_query], labels[~is_query]).any():
-                    raise ValueError(
-                        f"`dataset` {self.dataset.name} has no query with an image of its class "
-                        "in the gallery; some should have one or more."
-                    )

@@ -23,9 +23,9 @@ from torch import nn
 from cbal_optuna.data import ClassSplit
 from cbal_optuna.data import ImageSplit
 from cbal_optuna.data import LabelledImages
+from cbal_optuna.objectives.ended import EndedTrainings
 from cbal_optuna.objectives.infeasible import breakdowns_are_infeasible
 from cbal_optuna.objectives.infeasible import InfeasibleSettingError
-from cbal_optuna.objectives.outcome import EarlierOutcome
 from cbal_optuna.objectives.outcome import Outcome
 from cbal_optuna.objectives.search_space import Setting
 from cbal_optuna.objectives.trainer import Trainer
@@ -43,7 +43,6 @@ TEST = "test"
 
 # What is trained or evaluated on: classes, or images, by number.
 Part = tuple[int, ...] | np.ndarray
-
 
 # What ends the work on a training besides its success.
 _ENDS = (InfeasibleSettingError, optuna.TrialPruned)
@@ -149,35 +148,27 @@ class Trainings(Trainer, Generic[OutcomeT]):
         )
         micro_batches = self._micro_batches()
         with checkpoint.removed_at_the_end(*_ENDS):
-            outcomes, values = _earlier(checkpoint)
-            for i, earlier in enumerate(values):
-                for number, value in enumerate(earlier, 1):
-                    on_evaluation(i, number, value)
-            for i in range(len(outcomes), len(runs)):
-                if is_enough([outcome.value for outcome in outcomes]):
+            ended = EndedTrainings(checkpoint)
+            ended.repeat(on_evaluation)
+
+            def note(number: int, value: float) -> None:
+                ended.note(value)
+                on_evaluation(len(ended.outcomes), number, value)
+
+            for division, seed in runs[len(ended.outcomes) :]:
+                if is_enough([outcome.value for outcome in ended.outcomes]):
                     break
-                values.append([])
-
-                def note(number: int, value: float, i: int = i) -> None:
-                    values[i].append(value)
-                    on_evaluation(i, number, value)
-
-                division, seed = runs[i]
-                outcomes.append(
-                    self.run(
-                        setting,
-                        *division,
-                        seed=seed,
-                        final=final,
-                        pictured=pictured and i == 0,
-                        on_evaluation=note,
-                        micro_batches=micro_batches,
-                    )
+                outcome = self.run(
+                    setting,
+                    *division,
+                    seed=seed,
+                    final=final,
+                    pictured=pictured and not ended.outcomes,
+                    on_evaluation=note,
+                    micro_batches=micro_batches,
                 )
-                if checkpoint.is_due or checkpoint.is_there:
-                    plain = [outcome.plain() for outcome in outcomes]
-                    checkpoint.write({"outcomes": plain, "values": values})
-            yield outcomes
+                ended.add(outcome)
+            yield ended.outcomes
 
     def divisions(self, part: str) -> list[tuple[Part, Part]]:
         """What to train on and what to evaluate on.
@@ -256,10 +247,8 @@ class Trainings(Trainer, Generic[OutcomeT]):
         The model is the one that :meth:`run` evaluates on the test set with the same seed.
 
         Args:
-            setting:
-                Every hyper-parameter of the search space.
-            seed:
-                Of weights, batches, augmentation and dropout.
+            setting, seed:
+                As for :meth:`run`.
 
         Returns:
             From images to embeddings, on the CPU, in evaluation mode.
@@ -296,27 +285,14 @@ class Trainings(Trainer, Generic[OutcomeT]):
 
     def _check_batch_sizes(self) -> None:
         """That the sampler can fill them, and the budget has room for one."""
-        for (train_part, _), batch_size in product(
-            self.divisions(VALIDATION), self.space.batch_sizes
-        ):
+        cases = product(self.divisions(VALIDATION), self.space.batch_sizes)
+        for (train_part, _), batch_size in cases:
             self._batches(self._items(train_part), batch_size, 0, self.seed)
             if batch_size > self.training.samples:
                 raise ValueError(
                     f"`samples` is {self.training.samples}; it should be at least the largest "
                     f"batch size, {batch_size}."
                 )
-
-
-def _earlier(checkpoint: Checkpoint) -> tuple[list[Outcome], list[list[float]]]:
-    """Of the trainings that had ended: outcomes, and the values of all evaluations."""
-    saved = checkpoint.read()
-    if saved is None:
-        return [], []
-    try:
-        return [EarlierOutcome.of(plain) for plain in saved["outcomes"]], saved["values"]
-    except (KeyError, TypeError):
-        checkpoint.reject("does not fit these trainings")
-        return [], []
 
 
 def _digest(items: np.ndarray) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-import os
 
 import numpy as np
 import torch
@@ -20,7 +19,8 @@ from cbal_optuna.training.device_rows import on_device
 
 class DecodedRows:
     """The images of a data set, by their indices, on a device: as :class:`DeviceRows` of an array
-    of them gives them, but decoded by threads at each call, and no sooner than a batch ahead.
+    of them gives them, but decoded at each call, and no sooner than a batch ahead. As many threads
+    do it as torch has, which is a worker's share of the cores.
 
     Args:
         dataset:
@@ -38,7 +38,7 @@ class DecodedRows:
     ) -> None:
         self._decode = partial(decoded, dataset, size=size, interpolation=interpolation)
         self._device = device
-        self._threads = ThreadPoolExecutor(os.cpu_count())
+        self._threads = ThreadPoolExecutor(torch.get_num_threads())
         self._coming: dict[bytes, list[Future[np.ndarray]]] = {}
 
     def __call__(self, items: np.ndarray) -> Tensor:

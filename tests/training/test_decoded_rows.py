@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from threading import Event
+from threading import get_ident
 
 import numpy as np
 from PIL import Image
@@ -91,3 +93,31 @@ def test_a_broken_image_is_named_where_it_is_used(rows: DecodedRows) -> None:
     with pytest.raises(BrokenImageError, match=r"7\.png"):
         for items in rows.ahead([BATCHES[0], broken]):
             rows(items)
+
+
+class Held(Counted):
+    """Images that are decoded once all are asked for; who decodes them is noted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked_for = Event()
+        self.threads: set[int] = set()
+
+    def image(self, index: int) -> Image.Image:
+        self.threads.add(get_ident())
+        self.asked_for.wait()
+        return super().image(index)
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_as_many_threads_as_torch_has_decode_images(
+    n_threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: n_threads)
+    images = Held()
+    rows = DecodedRows(images, 4, "bilinear", CPU)
+    batches = rows.ahead([np.arange(6), BATCHES[0]])
+    batch = next(iter(batches))
+    images.asked_for.set()
+    rows(batch)
+    assert len(images.threads) == n_threads
