@@ -82,10 +82,15 @@ def bound(
     dataset: LabelledImages,
     regime: Regime,
     criterion: Callable[[Tensor, Tensor], Tensor],
+    *,
+    compiled: bool = False,
 ) -> Steps:
-    """Forward, loss, backward and optimizer step alone, on random data on the device."""
+    """Forward, loss, backward and optimizer step alone, on random data on the device; compiled,
+    the first step compiles the model."""
     items = _items_of(dataset)
     model = regime.model(items)
+    if compiled:
+        model.compile()
     batch = torch.rand_like(regime.inputs(items[: case.batch_size]))
     labels = torch.arange(case.batch_size, device=batch.device) // IMAGES_PER_CLASS
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
