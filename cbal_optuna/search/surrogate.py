@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack
 from scipy.optimize import minimize
 
+from cbal_optuna.search.replicates import KnownNoise
 from cbal_optuna.search.space import Space
 
 
@@ -34,7 +35,7 @@ _NOMINAL_LENGTH = 2.0
 _AMPLITUDE, _AMPLITUDE_SD = 1.0, 1.0
 _NOISE, _NOISE_SD = 1e-3, 2.0
 _SHEAR_SD = 0.7
-_LITTLE_NOISE = 1e-5
+_LITTLE_NOISE, _MUCH_NOISE = 1e-5, 1e2
 # The prior variance of the mean of all values.
 _MEAN_VARIANCE = 1.0
 _JITTER = 1e-8
@@ -91,11 +92,14 @@ class Surrogate:
         values:
             What was observed there, standardised, of shape (n,); higher is better.
         counts:
-            How many observations each value is the mean of, of shape (n,).
+            How many observations each value is the mean of, of shape (n,); not always whole
+            numbers.
         rng:
             Makes the draws.
         n_draws:
             Settings of the kernel, by default 3 to 8; 0 takes the most probable one alone.
+        known_noise:
+            What is known of how noisy an observation is, besides the prior.
 
     Attributes:
         draws:
@@ -112,6 +116,7 @@ class Surrogate:
         counts: Array,
         rng: np.random.Generator,
         n_draws: int | None = None,
+        known_noise: KnownNoise | None = None,
     ) -> None:
         self._nominal = np.array([axis.nominal for axis in space.axes], dtype=bool)
         n_numeric = int((~self._nominal).sum())
@@ -120,7 +125,7 @@ class Surrogate:
         self._points = points
         self._values = values
         self._counts = counts
-        self._prior_mean, self._prior_sd = self._prior()
+        self._prior_mean, self._prior_sd = self._prior(known_noise)
         if n_draws is None:
             n_draws = _N_DRAWS if len(points) <= _MANY else _N_DRAWS_OF_MANY
         best = self._most_probable()
@@ -169,15 +174,16 @@ class Surrogate:
             means[i] = self._values - draw.weights / np.diag(inverse)
         return means.mean(axis=0)
 
-    def _prior(self) -> tuple[Array, Array]:
+    def _prior(self, known_noise: KnownNoise | None) -> tuple[Array, Array]:
         """Means and standard deviations of log lengths, log amplitude, log noise and shears."""
         lengths = np.where(self._nominal, math.log(_NOMINAL_LENGTH), math.log(_LENGTH))
         lengths[~self._nominal] += 0.1 * math.log(len(lengths))
         zeros = np.zeros(len(self._shears[0]))
-        variances = [math.log(_AMPLITUDE), math.log(_NOISE)]
+        noise, noise_sd = _noise_prior(known_noise)
+        variances = [math.log(_AMPLITUDE), noise]
         means = np.concatenate([lengths, variances, zeros])
         length_sds = np.full(len(lengths), _LENGTH_SD)
-        variance_sds = np.array([_AMPLITUDE_SD, _NOISE_SD])
+        variance_sds = np.array([_AMPLITUDE_SD, noise_sd])
         return means, np.concatenate([length_sds, variance_sds, zeros + _SHEAR_SD])
 
     def _kernel(self, whitened: Array) -> Kernel:
@@ -292,6 +298,17 @@ class Surrogate:
             if step % _THINNING == _THINNING - 1:
                 draws.append(state)
         return draws
+
+
+def _noise_prior(known: KnownNoise | None) -> tuple[float, float]:
+    """Mean and standard deviation of the log of the noise."""
+    if known is None:
+        return math.log(_NOISE), _NOISE_SD
+    # The log of an estimated variance has a variance of about two by its degrees of freedom.
+    precision, more = 1.0 / _NOISE_SD**2, known.degrees / 2.0
+    log_known = math.log(min(max(_LITTLE_NOISE, known.variance), _MUCH_NOISE))
+    mean = (precision * math.log(_NOISE) + more * log_known) / (precision + more)
+    return mean, 1.0 / math.sqrt(precision + more)
 
 
 def _squared_distances(a: Array, b: Array) -> Array:

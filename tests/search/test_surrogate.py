@@ -14,6 +14,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel
 from sklearn.gaussian_process.kernels import Matern
 
+from cbal_optuna.search import KnownNoise
 from cbal_optuna.search import Space
 from cbal_optuna.search import surrogate as module
 from cbal_optuna.search.surrogate import Draw
@@ -175,6 +176,29 @@ def test_the_noise_is_recovered(deviation: float) -> None:
     assert deviation / 1.4 < noise < deviation * 1.4
 
 
+@pytest.mark.parametrize("known", [0.05, 2.0])
+def test_the_more_is_known_of_the_noise_the_less_the_values_decide_it(known: float) -> None:
+    points, values, _ = evaluations(SPACES["one axis"])
+    alone = drawn(SPACES["one axis"], points, values).noise
+    little, much = (
+        drawn(SPACES["one axis"], points, values, known_noise=KnownNoise(known**2, degrees)).noise
+        for degrees in (2, 2_000)
+    )
+
+    assert much == pytest.approx(known, rel=0.1)
+    assert min(alone, known) < little < max(alone, known)
+
+
+@pytest.mark.parametrize("variance", [0.0, 1e-300, 1e300, math.inf, math.nan])
+def test_a_noise_that_cannot_be_does_no_harm(variance: float) -> None:
+    points, values, _ = evaluations(SPACES["one axis"])
+    surrogate = drawn(
+        SPACES["one axis"], points, values, known_noise=KnownNoise(variance, degrees=50)
+    )
+
+    assert 0.0 < surrogate.noise < 100.0
+
+
 def test_without_noise_little_is_found() -> None:
     points = np.random.default_rng(0).random((40, 1))
 
@@ -188,7 +212,7 @@ def test_draws_from_a_single_evaluation_follow_the_prior() -> None:
     shears = scales[:, 1, 0] * lengths[:, 0]
     logs = np.log(lengths).ravel()
 
-    first, _ = surrogate._prior()
+    first, _ = surrogate._prior(None)
     assert logs.mean() == pytest.approx(first[0], abs=0.15 * module._LENGTH_SD)
     assert logs.std() == pytest.approx(module._LENGTH_SD, rel=0.15)
     assert shears.mean() == pytest.approx(0.0, abs=0.2 * module._SHEAR_SD)
