@@ -6,7 +6,6 @@ from cbal_optuna.report.comparison import best_so_far
 from cbal_optuna.report.comparison import comparison_text
 from cbal_optuna.report.comparison import write_comparison
 from cbal_optuna.report.figures import history
-from cbal_optuna.report.figures import search_path
 from cbal_optuna.report.figures import slices
 from cbal_optuna.report.gallery import drawn
 from cbal_optuna.report.html import write_report
@@ -14,6 +13,7 @@ from cbal_optuna.report.markdown import code
 from cbal_optuna.report.markdown import escaped
 from cbal_optuna.report.markdown import markdown_table
 from cbal_optuna.report.markdown import result_markdown
+from cbal_optuna.report.search_path import search_path
 from cbal_optuna.report.several import write_reports
 from cbal_optuna.report.terms import terms
 from cbal_optuna.report.text import result_text

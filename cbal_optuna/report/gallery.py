@@ -10,8 +10,8 @@ from optuna.study import Study
 import plotly.graph_objects as go
 
 from cbal_optuna.report.figures import history
-from cbal_optuna.report.figures import search_path
 from cbal_optuna.report.figures import slices
+from cbal_optuna.report.search_path import search_path
 from cbal_optuna.report.terms import terms
 from cbal_optuna.report.timeline import timeline
 

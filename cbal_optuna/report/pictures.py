@@ -17,7 +17,7 @@ from cbal_optuna.pictures import EmbeddingMap
 from cbal_optuna.pictures import Pictures
 from cbal_optuna.pictures import Search
 from cbal_optuna.report.axes import text_label
-from cbal_optuna.report.figures import dress
+from cbal_optuna.report.looks import dress
 from cbal_optuna.report.page import figure_html
 from cbal_optuna.retraining import SettingComparison
 
