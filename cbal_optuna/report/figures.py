@@ -90,7 +90,7 @@ def slices(study: Study) -> go.Figure:
         min(2, len(axes)),
         shared_yaxes=True,
         horizontal_spacing=0.06,
-        vertical_spacing=0.28 / n_rows,
+        vertical_spacing=0.36 / n_rows,
     )
     best = best_of(valued, study.direction)
     for i, axis in enumerate(axes):

@@ -85,8 +85,9 @@ def test_both_settings_have_two_maps_and_their_neighbours(tmp_path: Path) -> Non
     assert "right class for 5 with the usual setting and 15 with the best setting" in (
         " ".join(section.text.split())
     )
-    assert "2 images of 2 classes, drawn from the test classes" in section.text
-    assert "with seed 7" in " ".join(section.text.split())
+    assert "2 images of 2 classes, drawn from the test classes, as the trainings with seed 7" in (
+        " ".join(section.text.split())
+    )
     assert section.text.count("usual setting, t-SNE") == 1
 
 
@@ -134,7 +135,7 @@ def test_without_queries_there_are_maps_alone(tmp_path: Path) -> None:
     assert "Nearest neighbours" not in section.text
 
 
-@pytest.mark.parametrize("damage", ["directory", "file", "no JSON", "other JSON"])
+@pytest.mark.parametrize("damage", ["directory", "file", "no JSON", "other JSON", "nested"])
 def test_pictures_that_are_gone_are_one_sentence(tmp_path: Path, damage: str) -> None:
     directory = tmp_path / "<artifacts>"
     compared = comparison(directory, pictures(3), pictures(4))
@@ -145,9 +146,9 @@ def test_pictures_that_are_gone_are_one_sentence(tmp_path: Path, damage: str) ->
     elif damage == "file":
         file.unlink()
     else:
-        file.write_text("{" if damage == "no JSON" else "{}")
+        file.write_text({"no JSON": "{", "other JSON": "{}", "nested": "[" * 99_999}[damage])
     section = Section(compared)
-    assert "The pictures cannot be shown" in section.text and str(directory) in section.text
+    assert "The pictures cannot be shown: the" in section.text and str(directory) in section.text
     assert "<artifacts>" not in section.source and section.text.count(".") >= 1
     assert not section.count("search")
 
