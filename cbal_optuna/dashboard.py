@@ -124,7 +124,7 @@ def _of_pictures(
     for name in OF_PICTURES.keys() - {name for name, *_ in shown}:
         if f"{_FIGURE.format(name)}0" in known:
             title, _ = OF_PICTURES[name]
-            yield name, title, nothing("The best setting has changed; there are none of it yet.")
+            yield name, title, nothing("There are none of the best setting as it is now.")
 
 
 def _fitted(figure: go.Figure, title: str) -> go.Figure:

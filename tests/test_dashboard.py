@@ -170,7 +170,7 @@ def test_pictures_of_a_setting_that_is_no_longer_the_best_go(compared: Study) ->
         figure = figures_of(compared)[f"cbal-{name}"]
         assert figure["data"] == [] and "images" not in figure["layout"]
         (said,) = figure["layout"]["annotations"]
-        assert said["text"] == "The best setting has changed; there are none of it yet."
+        assert said["text"] == "There are none of the best setting as it is now."
 
 
 def test_a_database_without_its_artifacts_still_shows_them(

@@ -101,13 +101,9 @@ OVERLAPPING = """figure => {
 }"""
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_database_alone_shows_the_embeddings_and_what_queries_find(
-    tiny_objective: Callable[..., RetrievalObjective],
-    open_window: Callable[..., Any],
-    tmp_path: Path,
-    scheme: str,
-) -> None:
+@pytest.fixture
+def compared(tiny_objective: Callable[..., RetrievalObjective], tmp_path: Path) -> Iterator[str]:
+    """The address of the dashboard's page of a study whose settings have been trained again."""
     url, objective = f"sqlite:///{tmp_path}/tiny.db", tiny_objective()
     storage = open_storage(url)
     study = open_study("tiny", storage, objective, "cd", 0)
@@ -115,31 +111,57 @@ def test_the_database_alone_shows_the_embeddings_and_what_queries_find(
     usual, best = study.user_attrs[USUAL], summarize(study).recommended.params
     compare_settings(objective, storage, "tiny", usual, best, part="test", n_seeds=1)
     update_dashboard(study)
-
-    page = open_window(viewport={"width": 1300, "height": 1000}, color_scheme=scheme)
     with served(url) as address:
-        page.goto(f"{address}dashboard/studies/{study._study_id}")
-        page.locator(".js-plotly-plot", has_text="History").wait_for()
-        for title in ("Embeddings by principal directions", "Embeddings by t-SNE"):
-            figure = page.locator(".js-plotly-plot", has_text=f"{title}, test classes")
-            # Six classes of ten images on each of two maps.
-            figure.locator(".point").nth(119).wait_for(state="attached")
-            assert figure.get_by_text("best setting").is_visible()
-        sheet = page.locator(".js-plotly-plot", has_text="Nearest neighbours, test classes")
-        images = sheet.locator("image")
-        images.nth(77).wait_for(state="attached")
-        boxes = [image.bounding_box() for image in images.all()]
-        assert len(boxes) == 78 and min(box["width"] for box in boxes) > 30
-        page.mouse.move(0, 0)
-        images.nth(1).scroll_into_view_if_needed()
-        first = images.nth(1).bounding_box()
-        page.mouse.move(first["x"] + first["width"] / 2, first["y"] + first["height"] / 2)
-        told = sheet.locator(".hovertext")
-        told.wait_for(state="attached")
-        assert "class: colour " in told.text_content()
-        figures = page.locator("[id^='user-defined-plot']").all()
-        assert len(figures) == 7
-        for figure in figures:
-            page.mouse.move(0, 0)
-            assert figure.evaluate(OVERLAPPING) == []
+        yield f"{address}dashboard/studies/{study._study_id}"
     storage.engine.dispose()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_database_alone_shows_the_embeddings_and_what_queries_find(
+    compared: str, open_window: Callable[..., Any], scheme: str
+) -> None:
+    page = open_window(viewport={"width": 1300, "height": 1000}, color_scheme=scheme)
+    page.goto(compared)
+    for title in ("Embeddings by principal directions", "Embeddings by t-SNE"):
+        figure = page.locator(".js-plotly-plot", has_text=f"{title}, test classes")
+        # Six classes of ten images on each of two maps.
+        figure.locator(".point").nth(119).wait_for(state="attached")
+        assert figure.get_by_text("best setting").is_visible()
+    sheet = page.locator(".js-plotly-plot", has_text="Nearest neighbours, test classes")
+    images = sheet.locator("image")
+    images.nth(77).wait_for(state="attached")
+    widths = [image.bounding_box()["width"] for image in images.all()]
+    assert len(widths) == 78 and min(widths) > 30
+
+
+def test_one_can_point_at_a_neighbour_and_look_closer(
+    compared: str, open_window: Callable[..., Any]
+) -> None:
+    page = open_window(viewport={"width": 1300, "height": 1000})
+    page.goto(compared)
+    sheet = page.locator(".js-plotly-plot", has_text="Nearest neighbours, test classes")
+    image = sheet.locator("image").nth(1)
+    image.wait_for(state="attached")
+    image.scroll_into_view_if_needed()
+    box = image.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    told = sheet.locator(".hovertext")
+    told.wait_for(state="attached")
+    assert "class: colour " in told.text_content()
+    page.mouse.down()
+    page.mouse.move(box["x"] + 3 * box["width"], box["y"] + 3 * box["height"], steps=3)
+    page.mouse.up()
+    closer = "was => document.querySelectorAll('image')[1].getBoundingClientRect().width > was"
+    page.wait_for_function(closer, arg=1.5 * box["width"])
+
+
+def test_no_text_of_a_figure_lies_on_another_or_on_a_plot(
+    compared: str, open_window: Callable[..., Any]
+) -> None:
+    page = open_window(viewport={"width": 1300, "height": 1000})
+    page.goto(compared)
+    figures = page.locator("[id^='user-defined-plot'].js-plotly-plot")
+    figures.nth(6).wait_for()
+    for figure in figures.all():
+        figure.locator(".bglayer .bg").first.wait_for(state="attached")
+        assert figure.evaluate(OVERLAPPING) == []
