@@ -253,7 +253,9 @@ def _stored_pictures(
 def _trainings(study: Study, setting: Setting) -> dict[int, FrozenTrial]:
     """With this setting, by seed."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return {t.user_attrs["seed"]: t for t in trials if t.params == setting}
+    return {
+        t.user_attrs["seed"]: t for t in trials if t.params == setting and "seed" in t.user_attrs
+    }
 
 
 def _train(

@@ -14,11 +14,14 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel
 from sklearn.gaussian_process.kernels import Matern
 
+from cbal_optuna.search import kernel
 from cbal_optuna.search import KnownNoise
 from cbal_optuna.search import Space
 from cbal_optuna.search import surrogate as module
+from cbal_optuna.search.kernel import Kernel
+from cbal_optuna.search.kernel import LENGTH_SD
+from cbal_optuna.search.kernel import SHEAR_SD
 from cbal_optuna.search.surrogate import Draw
-from cbal_optuna.search.surrogate import Kernel
 from cbal_optuna.search.surrogate import Surrogate
 
 
@@ -94,10 +97,10 @@ def test_means_and_variances_are_those_of_scikit_learn(space: Space) -> None:
 def test_the_density_is_the_prior_and_the_likelihood_of_scikit_learn(space: Space) -> None:
     points, values, counts = evaluations(space)
     surrogate = most_probable(space, points, values, counts)
-    for whitened in np.random.default_rng(0).normal(0.0, 0.7, (5, len(surrogate._prior_mean))):
+    for whitened in np.random.default_rng(0).normal(0.0, 0.7, (5, len(surrogate._prior.mean))):
         likelihood = oracle(
             space,
-            surrogate._conditioned(surrogate._kernel(whitened), values),
+            surrogate._conditioned(surrogate._prior.kernel(whitened), values),
             points,
             values,
             counts,
@@ -112,7 +115,7 @@ def test_the_density_is_the_prior_and_the_likelihood_of_scikit_learn(space: Spac
 @every_space
 def test_the_gradient_is_that_of_finite_differences(space: Space) -> None:
     surrogate = most_probable(space, *evaluations(space))
-    for whitened in np.random.default_rng(0).normal(0.0, 0.7, (5, len(surrogate._prior_mean))):
+    for whitened in np.random.default_rng(0).normal(0.0, 0.7, (5, len(surrogate._prior.mean))):
         expected = [
             (surrogate._objective(whitened + h)[0] - surrogate._objective(whitened - h)[0]) / 2e-4
             for h in 1e-4 * np.eye(len(whitened))
@@ -152,7 +155,7 @@ def test_two_levels_of_a_nominal_axis_are_equally_far_apart_whichever_they_are()
 def test_the_mean_of_two_observations_says_as_much_as_both(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Surrogate, "_most_probable", lambda self: np.zeros(len(self._prior_mean)))
+    monkeypatch.setattr(Surrogate, "_most_probable", lambda self: np.zeros(len(self._prior.mean)))
     space = SPACES["three axes"]
     points, values, counts = evaluations(space, 6)
     twice, once = np.full(6, 2.0), np.ones(12)
@@ -212,11 +215,10 @@ def test_draws_from_a_single_evaluation_follow_the_prior() -> None:
     shears = scales[:, 1, 0] * lengths[:, 0]
     logs = np.log(lengths).ravel()
 
-    first, _ = surrogate._prior(None)
-    assert logs.mean() == pytest.approx(first[0], abs=0.15 * module._LENGTH_SD)
-    assert logs.std() == pytest.approx(module._LENGTH_SD, rel=0.15)
-    assert shears.mean() == pytest.approx(0.0, abs=0.2 * module._SHEAR_SD)
-    assert shears.std() == pytest.approx(module._SHEAR_SD, rel=0.2)
+    assert logs.mean() == pytest.approx(surrogate._prior.mean[0], abs=0.15 * LENGTH_SD)
+    assert logs.std() == pytest.approx(LENGTH_SD, rel=0.15)
+    assert shears.mean() == pytest.approx(0.0, abs=0.2 * SHEAR_SD)
+    assert shears.std() == pytest.approx(SHEAR_SD, rel=0.2)
 
 
 def test_the_generator_decides_the_draws() -> None:
@@ -254,7 +256,7 @@ def ridge_error() -> float:
 
 def test_a_ridge_is_predicted_better_with_shears(monkeypatch: pytest.MonkeyPatch) -> None:
     with_shears = ridge_error()
-    monkeypatch.setattr(module, "_SHEAR_SD", 1e-9)
+    monkeypatch.setattr(kernel, "SHEAR_SD", 1e-9)
 
     assert with_shears < 0.5 * ridge_error()
 
