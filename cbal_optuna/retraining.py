@@ -149,7 +149,7 @@ def compare_settings(
 
     Raises:
         FailingTrialsError: A training of a worker failed.
-        NoWorkerError: All workers died, again and again.
+        NoWorkerError: All workers died, again and again, or their cluster is lost.
         InfeasibleSettingError: One of the settings cannot be trained.
         ValueError: A study of that name is another one.
     """
