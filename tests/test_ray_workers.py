@@ -179,10 +179,12 @@ def test_a_trial_whose_process_is_killed_goes_on_in_another(ray: Any, tmp_path: 
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("n_cpus", [(1, 1), pytest.param((4, 1), id="then too large for it")])
 def test_a_trial_whose_node_is_killed_goes_on_on_another(
-    nodes: Any, served: str, tmp_path: Path
+    n_cpus: tuple[int, int], nodes: Any, served: str, tmp_path: Path
 ) -> None:
-    head, *others = [nodes.add_node(num_cpus=n) for n in (0, 1, 1)]
+    for n in (0, *n_cpus):
+        nodes.add_node(num_cpus=n)
     mark = tmp_path / "node"
 
     def kill() -> None:
@@ -202,7 +204,7 @@ def test_a_trial_whose_node_is_killed_goes_on_on_another(
 def test_a_cluster_that_is_lost_is_one_sentence_and_its_trials_are_kept(
     nodes: Any, served: str, tmp_path: Path
 ) -> None:
-    head, other = (nodes.add_node(num_cpus=n) for n in (0, 2))
+    head, _ = (nodes.add_node(num_cpus=n) for n in (0, 2))
     mark, address = tmp_path / "node", nodes.address
 
     def kill() -> None:

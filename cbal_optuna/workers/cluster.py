@@ -31,6 +31,8 @@ from cbal_optuna.workers.worker import manner_of_end
 
 # Ray itself would try a port that refuses for a quarter of an hour.
 _PORT_TIMEOUT_SECONDS = 5.0
+# How long it may take to leave a cluster, which one that is lost never grants.
+_CLOSING_SECONDS = 30.0
 
 
 def connect(address: str, storage: str) -> Cluster:
@@ -134,11 +136,11 @@ class Cluster:
         return done
 
     def close(self) -> None:
-        """Of a cluster that does not answer any more, after the minute that Ray gives it."""
+        """Leave it; what is under way ends."""
         atexit.unregister(self.close)
         self._connection.close()
         try:
-            self._process.join()
+            self._process.join(_CLOSING_SECONDS)
         finally:
             # A signal does not wait.
             self._process.kill()

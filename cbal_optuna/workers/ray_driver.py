@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from multiprocessing.connection import Connection
 import signal
+import sys
+import time
 from typing import Any
 from typing import NamedTuple
 
@@ -23,6 +25,8 @@ LOCAL = "local"
 _MAX_RETRIES = 3
 # How long an order of the parent may wait while tasks are under way.
 _POLL_SECONDS = 0.1
+# How often to look whether there is a node for them.
+_LOOK_SECONDS = 5.0
 
 
 class Prepare(NamedTuple):
@@ -91,13 +95,14 @@ class _Driver:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._remote: Any = None
-        self._arguments: tuple[Any, ...] = ()
-        self._under_way: dict[Any, int] = {}
+        self._under_way: dict[Any, Give] = {}
+        self._next_look = 0.0
 
     def carry_out_orders(self) -> None:
         while True:
-            self._tell_what_is_done()
+            if self._under_way:
+                self._tell_what_is_done()
+                self._see_to_room()
             if self._under_way and not self._connection.poll():
                 continue
             order = self._connection.recv()
@@ -113,42 +118,77 @@ class _Driver:
         import ray
 
         try:
-            place, n_cpus, n_gpus = place_among(ray.nodes(), order.n_workers, order.device)
-            objective = ray.put(order.objective)
+            self._room = place_among(ray.nodes(), order.n_workers, order.device)
+            self._objective = ray.put(order.objective)
         except ValueError as error:
             return str(error)
         except ray.exceptions.RayError as error:
             return f"`ray` names a cluster that cannot hold the objective: {_reason(error)}"
-        options = {"num_cpus": n_cpus, "num_gpus": n_gpus, "max_retries": _MAX_RETRIES}
-        self._remote = ray.remote(**options)(run_task)
-        self._arguments = ((objective,), place, order.url)
+        # The object store has it now.
+        self._order = order._replace(objective=b"")
         return None
 
     def _give(self, order: Give) -> None:
-        # By this name Ray marks what it prints.
-        remote = self._remote.options(name=f"worker {order.number}")
-        self._under_way[remote.remote(*self._arguments, order.task)] = order.number
+        import ray
+
+        place, n_cpus, n_gpus = self._room
+        options = {"num_cpus": n_cpus, "num_gpus": n_gpus, "max_retries": _MAX_RETRIES}
+        # By its name Ray marks what it prints.
+        remote = ray.remote(**options)(run_task).options(name=f"worker {order.number}")
+        reference = remote.remote((self._objective,), place, self._order.url, order.task)
+        self._under_way[reference] = order
 
     def _cancel(self, order: Cancel) -> None:
         import ray
 
-        for reference, number in self._under_way.items():
-            if number == order.number:
+        for reference, given in self._under_way.items():
+            if given.number == order.number:
                 ray.cancel(reference, force=order.force)
 
     def _tell_what_is_done(self) -> None:
         import ray
 
-        if not self._under_way:
-            return
         ready, _ = ray.wait(list(self._under_way), timeout=_POLL_SECONDS)
         for reference in ready:
-            number, failure = self._under_way.pop(reference), None
+            number, failure = self._under_way.pop(reference).number, None
             try:
                 ray.get(reference)
             except ray.exceptions.RayError as error:
                 failure = _reason(error)
             self._connection.send(Done(number, failure))
+
+    def _see_to_room(self) -> None:
+        """When nodes have died and none is left that is large enough for a worker, share out what
+        is left. Ray would wait for another."""
+        import ray
+
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + _LOOK_SECONDS
+        nodes, (place, n_cpus, n_gpus) = ray.nodes(), self._room
+        if any(_fits(node, n_cpus, n_gpus) for node in nodes):
+            return
+        try:
+            room = place_among(nodes, self._order.n_workers, self._order.device)
+        except ValueError:
+            # One may come, and so may one with a GPU.
+            return
+        if room[0].device != place.device:
+            return
+        print(
+            f"No node with {n_cpus:g} CPUs is left; each worker has {room[1]:g} from now on.",
+            file=sys.stderr,
+        )
+        self._room = room
+        for reference, given in list(self._under_way.items()):
+            del self._under_way[reference]
+            ray.cancel(reference)
+            self._give(given)
+
+
+def _fits(node: dict[str, Any], n_cpus: float, n_gpus: float) -> bool:
+    found = node["Resources"]
+    return node["Alive"] and found.get("CPU", 0) >= n_cpus and found.get("GPU", 0) >= n_gpus
 
 
 def _leave_signals_to_the_parent() -> None:
