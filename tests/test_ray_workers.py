@@ -9,7 +9,9 @@ from pathlib import Path
 import signal
 import socket
 import sys
+import tempfile
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -20,6 +22,7 @@ import pytest
 import torch
 
 from cbal_optuna.interruption import Interrupted
+from cbal_optuna.interruption import Interruption
 from cbal_optuna.objectives import SearchSpace
 from cbal_optuna.storage import open_storage
 from cbal_optuna.workers import cluster
@@ -30,6 +33,9 @@ from cbal_optuna.workers import RayWorkers
 from cbal_optuna.workers import run_trials_with
 from cbal_optuna.workers.places import _share
 from cbal_optuna.workers.places import place_among
+from cbal_optuna.workers.ray_driver import _Driver
+from cbal_optuna.workers.ray_driver import Give
+from cbal_optuna.workers.ray_driver import Prepare
 
 
 class Objective:
@@ -133,11 +139,15 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.fixture
-def nodes(ray: Any) -> Iterator[Any]:
+def nodes(ray: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A cluster to add nodes to and to take them from."""
-    nodes = pytest.importorskip("ray.cluster_utils").Cluster()
-    yield nodes
-    nodes.shutdown()
+    cluster_utils = pytest.importorskip("ray.cluster_utils")
+    # A short path, for sockets; and a folder of its own, else all who call ``ray.init`` find it.
+    with tempfile.TemporaryDirectory(prefix="ray") as folder:
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        nodes = cluster_utils.Cluster()
+        yield nodes
+        nodes.shutdown()
 
 
 @pytest.fixture
@@ -242,12 +252,16 @@ def test_the_connection_of_the_calling_program_is_left_alone(ray: Any, tmp_path:
 
 @pytest.mark.filterwarnings("ignore")
 def test_trials_under_way_end_at_their_next_step(ray: Any, tmp_path: Path) -> None:
-    def interrupt() -> None:
-        if (tmp_path / "begun").exists():
-            raise KeyboardInterrupt
+    interruption = Interruption()
+    interruption.defer()
 
-    with pytest.raises(KeyboardInterrupt):
-        run(Endless(tmp_path), tmp_path, 1, interrupt)
+    def terminate() -> None:
+        if (tmp_path / "begun").exists():
+            os.kill(os.getpid(), signal.SIGTERM)
+        interruption.check()
+
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        run(Endless(tmp_path), tmp_path, 1, terminate)
     (trial,) = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path}/study.db").trials
     assert (trial.state, trial.user_attrs) == (TrialState.FAIL, {"interrupted": True})
 
@@ -308,6 +322,37 @@ def test_workers_that_need_a_gpu_have_the_cpus_beside_them() -> None:
     ]
     assert place_among(nodes, 2, "auto")[1:] == (4, 1)
     assert place_among(nodes, 2, "cpu")[1:] == (32, 0)
+
+
+@pytest.mark.parametrize(
+    ("left", "n_cpus"),
+    [
+        ([{"CPU": 8.0, "GPU": 1.0}], 8),
+        ([{"CPU": 3.0, "GPU": 1.0}, {"CPU": 64.0}], 3),
+        ([{"CPU": 64.0}], 8),
+        ([{"GPU": 1.0}], 8),
+        ([], 8),
+    ],
+)
+def test_workers_wait_for_a_node_if_those_that_are_left_cannot_do(
+    left: list[dict[str, float]], n_cpus: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = [{"Alive": True, "Resources": found} for found in left]
+    given, cancelled = list[Give](), list[str]()
+    ray = SimpleNamespace(nodes=lambda: nodes, cancel=cancelled.append)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    before = [{"Alive": True, "Resources": {"CPU": 8.0, "GPU": 1.0}}]
+    connection: Any = None
+    driver = _Driver(connection)
+    driver._order = Prepare(b"", "", 1, "auto")
+    driver._room = place_among(before, 1, "auto")
+    task: Any = None
+    driver._under_way = {"task": Give(0, task)}
+    monkeypatch.setattr(driver, "_give", given.append)
+    driver._see_to_room()
+    assert driver._room[1:] == (n_cpus, 1)
+    assert cancelled == (["task"] if n_cpus == 3 else [])
+    assert given == ([Give(0, task)] if n_cpus == 3 else [])
 
 
 @pytest.mark.parametrize("resources", [[], [{"memory": 1e9}], [{"CPU": 0.0, "GPU": 1.0}]])
