@@ -20,6 +20,7 @@ from math import isqrt
 
 import torch
 from torch import Tensor
+from torch.nn.functional import conv2d
 
 
 # Up to this many, torch's heap finds the largest of a row of 1,000 sooner than a partition.
@@ -151,7 +152,6 @@ class _Tiles:
     order: Tensor  # of the queries
     matches: Tensor
     rivals: Tensor
-    room: Tensor  # for a tile: memory that is new has to be cleared first
     symmetric: bool
 
     @classmethod
@@ -169,15 +169,13 @@ class _Tiles:
             order=order,
             matches=queries.new_full((len(queries), n_slots), -torch.inf),
             rivals=queries.new_full((len(queries), n_rivals), -torch.inf),
-            room=queries.new_empty(side * side),
             symmetric=search.leave_one_out,
         )
 
     def add(self, rows: slice, columns: slice) -> None:
         """Compare queries with items and, where both are the same, items with queries."""
         queries, gallery = self.queries[rows], self.gallery[columns]
-        tile = self.room[: len(queries) * len(gallery)].view(len(queries), len(gallery))
-        torch.mm(queries, gallery.T, out=tile)
+        tile = _products(queries, gallery)
         mirrored = self.symmetric and rows != columns
         if self.symmetric and not mirrored:
             tile.fill_diagonal_(-torch.inf)
@@ -214,6 +212,15 @@ class _Tiles:
             best = largest[better].topk(min(n_rivals, n_groups), sorted=False).indices
             found = similarity.unflatten(1, (n_groups, -1))[better[:, None], best].flatten(1)
             rivals[better] = _largest(torch.cat([rivals[better], found], dim=1), n_rivals)
+
+
+def _products(a: Tensor, b: Tensor) -> Tensor:
+    """Of all rows, (rows of a, rows of b). They are computed as a convolution of one pixel, which
+    is oneDNN's work: on some processors it takes half the time of the product of two matrices."""
+    if not torch.backends.mkldnn.is_available():
+        return a @ b.T
+    pixels = a[None, :, None].permute(0, 3, 1, 2)
+    return conv2d(pixels, b[:, :, None, None]).permute(0, 2, 3, 1).reshape(len(a), len(b))
 
 
 def _ranks(matches: Tensor, rivals: Tensor, spare: bool) -> Tensor:
