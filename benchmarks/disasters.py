@@ -33,12 +33,13 @@ from counted_digits import of_state
 from counted_digits import opened
 from counted_digits import STUDY
 from database_servers import PostgreSQL
+from database_servers import Proxy
 import optuna
 from optuna.trial import TrialState
 
-from cbal_optuna import patient_storage
+from cbal_optuna import patience as patience_module
 from cbal_optuna import storage as storage_module
-from cbal_optuna.patient_storage import StorageUnavailableError
+from cbal_optuna.patience import StorageUnavailableError
 from cbal_optuna.storage import open_storage
 from cbal_optuna.study import open_study
 from cbal_optuna.study import run_trials
@@ -77,7 +78,7 @@ def join(
     """What a program does that shares the study; it ends with status 1 and a sentence when the
     database does not come back."""
     storage_module.HEARTBEAT_SECONDS = int(heartbeat)
-    patient_storage.PATIENCE_SECONDS = float(patience)
+    patience_module.PATIENCE_SECONDS = float(patience)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         study, objective = opened(url, Path(folder))
@@ -126,7 +127,7 @@ def sleeping(url: str, folder: Path, n_trials: int) -> dict[str, Any]:
 
 
 def restarting(
-    url: str, folder: Path, server: PostgreSQL, n_restarts: int, n_trials: int, seed: int
+    url: str, folder: Path, server: PostgreSQL | Proxy, n_restarts: int, n_trials: int, seed: int
 ) -> dict[str, Any]:
     """The server is stopped at random moments, and started again after some seconds, while a
     program with two workers and one without share a study."""
@@ -160,7 +161,9 @@ def restarting(
     }
 
 
-def staying_away(url: str, folder: Path, server: PostgreSQL, patience: float) -> dict[str, Any]:
+def staying_away(
+    url: str, folder: Path, server: PostgreSQL | Proxy, patience: float
+) -> dict[str, Any]:
     """The server is stopped for good in a trial of a program."""
     study, _ = opened(url, folder)
     with program("join", url, folder, 1000, patience) as process:

@@ -70,7 +70,7 @@ def check_storage(url: str, *, to_read: bool = False) -> bool:
     """
     parsed = _parsed(url)
     if _is_proxy(parsed):
-        with closing(_proxy(parsed)) as proxy:
+        with closing(_proxy(parsed, lambda: None)) as proxy:
             return bool(proxy.get_all_studies())
     with _one_sentence(url):
         # Loads the driver and reads the options, without connecting.
@@ -118,7 +118,7 @@ def open_storage(
     """
     parsed = _parsed(url)
     if _is_proxy(parsed):
-        return _proxy(parsed)
+        return _proxy(parsed, while_waiting)
     location = _location(parsed, to_read=to_read)
     with warnings.catch_warnings(), _one_sentence(url):
         warnings.simplefilter("ignore", ExperimentalWarning)
@@ -194,13 +194,14 @@ def sqlite_file(url: str) -> Path | None:
     return sqlite_files.file_of(_parsed(url))
 
 
-def _proxy(url: URL) -> StorageProxy:
+def _proxy(url: URL, while_waiting: Callable[[], None]) -> StorageProxy:
     host = str(url.host)
     with warnings.catch_warnings(), _one_sentence(str(url)):
         warnings.simplefilter("ignore", ExperimentalWarning)
         proxy = StorageProxy(
             f"[{host}]" if ":" in host else host,
             url.port or PROXY_PORT,
+            while_waiting=while_waiting,
             heartbeat_seconds=HEARTBEAT_SECONDS,
             grace_seconds=3 * HEARTBEAT_SECONDS,
             on_stale=next(iter(retry_callback().values())),

@@ -21,7 +21,7 @@ from cbal_optuna.commands import dashboard
 from cbal_optuna.commands import serve_storage
 from cbal_optuna.passwords import masked
 from cbal_optuna.passwords import without_passwords
-from cbal_optuna.patient_storage import StorageUnavailableError
+from cbal_optuna.patience import StorageUnavailableError
 from cbal_optuna.storage import open_storage
 
 
