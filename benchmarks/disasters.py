@@ -209,9 +209,36 @@ def at_the_same_instant(url: str, folder: Path, n_processes: int) -> dict[str, A
 # Signals
 
 
-def signalled(arguments: Sequence[str], folder: Path, number: signal.Signals, after: float) -> str:
-    """What ``studies/digits.py`` or another program of ours says that gets a signal after so many
-    seconds: its status and its last line; "done" if it had ended before."""
+Moment = Callable[["subprocess.Popen[str]"], None]
+
+
+def after(seconds: float) -> Moment:
+    """Waits for so long, or until the program ends."""
+
+    def wait(process: subprocess.Popen[str]) -> None:
+        with suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=seconds)
+
+    return wait
+
+
+def once_loaded(module: str) -> Moment:
+    """Waits until a program, started with ``-X importtime``, has loaded a module."""
+
+    def wait(process: subprocess.Popen[str]) -> None:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.rpartition("|")[2].strip() == module:
+                return
+
+    return wait
+
+
+def signalled(
+    arguments: Sequence[str], folder: Path, number: signal.Signals, moment: Moment
+) -> str:
+    """What ``studies/digits.py`` or another program of ours says that gets a signal at a moment:
+    its status and its last line; "done" if it had ended before."""
     options = {
         "cwd": folder,
         "stdout": subprocess.DEVNULL,
@@ -219,9 +246,8 @@ def signalled(arguments: Sequence[str], folder: Path, number: signal.Signals, af
         "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     }
     with running(arguments, **options) as process:
-        with suppress(subprocess.TimeoutExpired):
-            process.communicate(timeout=after)
-        if process.returncode is not None:
+        moment(process)
+        if process.poll() is not None:
             return "done"
         process.send_signal(number)
         said = process.communicate(timeout=PATIENCE_SECONDS)[1]

@@ -27,6 +27,7 @@ import uuid
 
 from database_servers import PostgreSQL
 from database_servers import running_postgresql
+from disasters import after
 from disasters import at_the_same_instant
 from disasters import restarting
 from disasters import signalled
@@ -115,9 +116,9 @@ def signals(n: int, seed: int) -> dict[str, int]:
         summary = ["-m", "cbal_optuna", "summary", "sqlite:///digits.db"]
         for i in range(n):
             number = (signal.SIGINT, signal.SIGTERM)[i % 2]
-            after = chance.uniform(0.05, (4.0, 15.0)[i // 2 % 2])
+            moment = after(chance.uniform(0.05, (4.0, 15.0)[i // 2 % 2]))
             arguments = summary if i % 6 > 3 else study
-            ends[signalled(arguments, Path(folder), number, after)] += 1
+            ends[signalled(arguments, Path(folder), number, moment)] += 1
     return dict(ends)
 
 

@@ -150,6 +150,13 @@ class Trainings(Trainer, Generic[OutcomeT]):
         micro_batches = self._micro_batches()
         with checkpoint.removed_at_the_end(*_ENDS):
             outcomes, values = _earlier(checkpoint)
+
+            def keep(outcome: Outcome) -> None:
+                outcomes.append(outcome)
+                if checkpoint.is_due or checkpoint.is_there:
+                    plain = [outcome.plain() for outcome in outcomes]
+                    checkpoint.write({"outcomes": plain, "values": values})
+
             for i, earlier in enumerate(values):
                 for number, value in enumerate(earlier, 1):
                     on_evaluation(i, number, value)
@@ -163,20 +170,16 @@ class Trainings(Trainer, Generic[OutcomeT]):
                     on_evaluation(i, number, value)
 
                 division, seed = runs[i]
-                outcomes.append(
-                    self.run(
-                        setting,
-                        *division,
-                        seed=seed,
-                        final=final,
-                        pictured=pictured and i == 0,
-                        on_evaluation=note,
-                        micro_batches=micro_batches,
-                    )
+                self.run(
+                    setting,
+                    *division,
+                    seed=seed,
+                    final=final,
+                    pictured=pictured and i == 0,
+                    on_evaluation=note,
+                    on_outcome=keep,
+                    micro_batches=micro_batches,
                 )
-                if checkpoint.is_due or checkpoint.is_there:
-                    plain = [outcome.plain() for outcome in outcomes]
-                    checkpoint.write({"outcomes": plain, "values": values})
             yield outcomes
 
     def divisions(self, part: str) -> list[tuple[Part, Part]]:
@@ -201,6 +204,7 @@ class Trainings(Trainer, Generic[OutcomeT]):
         final: bool = False,
         pictured: bool = False,
         on_evaluation: Callable[[int, float], None] = lambda number, value: None,
+        on_outcome: Callable[[Outcome], None] = lambda outcome: None,
         micro_batches: MicroBatches | None = None,
     ) -> OutcomeT:
         """Train with a setting on some classes or images, evaluate on others.
@@ -218,6 +222,8 @@ class Trainings(Trainer, Generic[OutcomeT]):
                 Whether the outcome is to have pictures of the embeddings, which takes seconds.
             on_evaluation:
                 Called with the number of each evaluation and its value.
+            on_outcome:
+                Called with the outcome while the checkpoint is still there.
             micro_batches:
                 Those of earlier trainings with this setting; by default new ones.
 
@@ -245,10 +251,11 @@ class Trainings(Trainer, Generic[OutcomeT]):
                 checkpoint=checkpoint,
             )
             outcome = self._outcome(evaluation, record, final=final)
-            if not pictured:
-                return outcome
-            pictures = self._pictures(evaluation, train_items, evaluation_items)
-            return replace(outcome, pictures=pictures)
+            if pictured:
+                pictures = self._pictures(evaluation, train_items, evaluation_items)
+                outcome = replace(outcome, pictures=pictures)
+            on_outcome(outcome)
+            return outcome
 
     def final_model(self, setting: Setting, *, seed: int) -> EmbeddingModel:
         """Train with a setting on everything but the test set, and do not evaluate.
