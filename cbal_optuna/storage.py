@@ -9,6 +9,7 @@ from contextlib import closing
 from contextlib import contextmanager
 from pathlib import Path
 import random
+import re
 import time
 from typing import Any
 import warnings
@@ -46,6 +47,7 @@ PROXY_PORT = 13000
 _MAX_OPENINGS = 20
 # How long a proxy may take to answer for the first time.
 _PROXY_TIMEOUT_SECONDS = 20
+_HOST = re.compile(r"[\w.:-]+", re.ASCII)
 # The driver that is meant where a URL names none, as this package's extras install them.
 _DRIVERS = {"postgresql": "psycopg2", "mysql": "pymysql", "mariadb": "pymysql"}
 # The extra with which a package is installed.
@@ -206,7 +208,13 @@ def _proxy(url: URL, while_waiting: Callable[[], None]) -> StorageProxy:
             grace_seconds=3 * HEARTBEAT_SECONDS,
             on_stale=next(iter(retry_callback().values())),
         )
-        proxy.wait_server_ready(_PROXY_TIMEOUT_SECONDS)
+        try:
+            proxy.wait_server_ready(_PROXY_TIMEOUT_SECONDS)
+        except ConnectionError:
+            proxy.close()
+            raise ConnectionError(
+                f"nobody has answered for {_PROXY_TIMEOUT_SECONDS} seconds"
+            ) from None
     return proxy
 
 
@@ -214,8 +222,8 @@ def _parsed(url: str) -> URL:
     """With the driver that it means."""
     try:
         parsed = make_url(url)
-        if _is_proxy(parsed) and parsed.host:
-            return parsed
+        if _is_proxy(parsed):
+            return _checked_proxy(parsed)
         driver = _DRIVERS.get(parsed.drivername)
         if driver is not None:
             parsed = parsed.set(drivername=f"{parsed.drivername}+{driver}")
@@ -239,6 +247,15 @@ def _parsed(url: str) -> URL:
 
 def _is_proxy(url: URL) -> bool:
     return url.drivername == "grpc"
+
+
+def _checked_proxy(url: URL) -> URL:
+    """Its URL, if it is of the form that is documented; ArgumentError if not."""
+    beside = url.username, url.password, url.database or None, url.query or None
+    is_port = url.port is None or 0 < url.port < 2**16
+    if beside != (None,) * 4 or not is_port or _HOST.fullmatch(url.host or "") is None:
+        raise ArgumentError("only a host and a port are meant")
+    return url
 
 
 @contextmanager

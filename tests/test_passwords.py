@@ -75,7 +75,7 @@ def run(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CBAL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(dashboard, "server_of", lambda *arguments: Server())
-    monkeypatch.setattr(serve_storage, "run_grpc_proxy_server", lambda *arguments, **named: None)
+    monkeypatch.setattr(serve_storage, "serve", lambda *arguments: None)
 
     def run(script: Callable[..., Any], *arguments: Any) -> tuple[int, str]:
         with pytest.raises(SystemExit) as exit:
