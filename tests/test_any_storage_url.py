@@ -88,8 +88,8 @@ OPTIONS = st.lists(
 URLS = (
     st.builds(
         lambda scheme, user, password, host, port, file, options: (
-            f"{scheme}://{user}{password and ':' + password}{'@' if user or password else ''}{host}"
-            f"{port if host else ''}/{file}{options and '?' + options}"
+            f"{scheme}://{user}{password and ':' + password}{'@' if user or password else ''}"
+            f"{host}{port if host else ''}/{file}{options and '?' + options}"
         ),
         SCHEMES,
         st.sampled_from(["me", "me", ""]),
