@@ -5,7 +5,7 @@
     python benchmarks/reliability.py
 
 A worker is killed 50 times in a study on sqlite and 50 times on PostgreSQL; a server is stopped
-and started; programs sleep, start at once, and get signals. ``docs/reliability.rst`` says what is
+and started, and so is a proxy; programs sleep, start at once, and get signals. ``docs/reliability.rst`` says what is
 promised, ``tests/reliability`` has a short form of each. It takes half an hour.
 """
 
@@ -27,6 +27,7 @@ import uuid
 
 from database_servers import PostgreSQL
 from database_servers import running_postgresql
+from database_servers import running_proxy
 from disasters import after
 from disasters import at_the_same_instant
 from disasters import restarting
@@ -69,6 +70,11 @@ def main() -> None:
         with TemporaryDirectory() as folder, schema_of(server)(folder) as url:
             results["server gone"] = staying_away(url, Path(folder), server, PATIENCE)
             print(results["server gone"], flush=True)
+    with running_proxy() as proxy, TemporaryDirectory() as folder:
+        results["proxy restarted"] = restarting(
+            proxy.url, Path(folder), proxy, options.rounds, 6 * options.rounds, options.seed
+        )
+        print(results["proxy restarted"], flush=True)
     results["signals"] = signals(3 * options.rounds, options.seed)
     print(results["signals"])
     write_record(RESULTS / "reliability.json", results)
