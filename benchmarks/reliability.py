@@ -5,8 +5,9 @@
     python benchmarks/reliability.py
 
 A worker is killed 50 times in a study on sqlite and 50 times on PostgreSQL; a server is stopped
-and started, and so is a proxy; programs sleep, start at once, and get signals. ``docs/reliability.rst`` says what is
-promised, ``tests/reliability`` has a short form of each. It takes half an hour.
+and started, and so is a proxy; programs sleep, start at once, and get signals.
+``docs/reliability.rst`` says what is promised, ``tests/reliability`` has a short form of each. It
+takes half an hour.
 """
 
 from __future__ import annotations
