@@ -9,7 +9,8 @@ of 30 short trainings, both settings trained once more for the test, and its rep
 without pictures of the embeddings, on a desk and on a phone: medians of the time from the
 navigation to the load event, by which all figures are drawn. Chromium without a GPU, driven by
 Playwright, on one page at a time. ``pictures`` is how long the pictures of one training take to
-make, and how large its artifacts are.
+make, and how large its artifacts are; ``dashboard`` how many characters optuna-dashboard's figures
+have in the database, and how long they and the note take to be made current.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ from tempfile import TemporaryDirectory
 import time
 from typing import Any
 
+from optuna.study import Study
 from playwright.sync_api import sync_playwright
 from plotly.offline import get_plotlyjs
 from record import RESULTS
 from record import write_record
 
 from cbal_optuna.artifacts import artifact_directory
+from cbal_optuna.dashboard import update_dashboard
 from cbal_optuna.data import CUB200
 from cbal_optuna.objectives import RetrievalObjective
 from cbal_optuna.objectives import TEST
@@ -47,6 +50,7 @@ from cbal_optuna.training import TrainingOptions
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 SCREENS = {"desk": (1300, 900), "phone": (375, 800)}
 N_TRIALS = 30
+FIGURE = "dashboard:plot_data:cbal-"
 LOADED = "performance.getEntriesByType('navigation')[0].loadEventEnd"
 
 
@@ -67,7 +71,7 @@ def main() -> None:
         training=TrainingOptions(samples=6_000),
     )
     with TemporaryDirectory() as directory, browser() as chromium:
-        reports, made = written(objective, Path(directory))
+        reports, made, dashboard = written(objective, Path(directory), options.rounds)
         results = {
             "library_bytes": len(get_plotlyjs().encode()),
             "reports": {
@@ -81,13 +85,16 @@ def main() -> None:
                 for name, path in reports.items()
             },
             "pictures": made,
+            "dashboard": dashboard,
         }
     write_record(RESULTS / "report_page.json", results, ["plotly", "playwright"])
     print(results)
 
 
-def written(objective: RetrievalObjective, directory: Path) -> tuple[dict[str, Path], Any]:
-    """Reports by name, and what the pictures took."""
+def written(
+    objective: RetrievalObjective, directory: Path, rounds: int
+) -> tuple[dict[str, Path], dict[str, Any], dict[str, Any]]:
+    """Reports by name, what the pictures took, and what the dashboard takes."""
     storage = open_storage(f"sqlite:///{directory}/cub.db")
     study = open_study("cub", storage, objective, "cd", 0)
     run_trials(study, objective, N_TRIALS)
@@ -104,7 +111,22 @@ def written(objective: RetrievalObjective, directory: Path) -> tuple[dict[str, P
     artifacts = artifact_directory(storage)
     assert artifacts is not None
     n_bytes = sum(path.stat().st_size for path in artifacts.iterdir()) // 2
-    return paths, {"seconds": seconds_of_pictures(objective), "artifact_bytes": n_bytes}
+    made = {"seconds": seconds_of_pictures(objective), "artifact_bytes": n_bytes}
+    return paths, made, dashboard_of(study, rounds)
+
+
+def dashboard_of(study: Study, rounds: int) -> dict[str, Any]:
+    taken = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        update_dashboard(study)
+        taken.append(time.perf_counter() - start)
+    figures = {
+        key.removeprefix(FIGURE).partition(":")[0]: len(text)
+        for key, text in study._storage.get_study_system_attrs(study._study_id).items()
+        if key.startswith(FIGURE)
+    }
+    return {"characters": figures, "update_seconds": round(statistics.median(taken), 2)}
 
 
 def seconds_of_pictures(objective: RetrievalObjective) -> float:

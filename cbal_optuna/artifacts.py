@@ -68,12 +68,19 @@ def write_artifacts(directory: Path, files: Mapping[str, bytes]) -> dict[str, st
 def find_artifact(trial: FrozenTrial, name: str) -> str | None:
     """The identifier of a trial's artifact of that name."""
     for key, value in trial.system_attrs.items():
-        if key.startswith(_PREFIX):
-            # Nothing, if somebody has deleted it in the dashboard.
-            meta = json.loads(value)
-            if meta is not None and meta["filename"] == name:
-                return key.removeprefix(_PREFIX)
+        if key.startswith(_PREFIX) and _filename(value) == name:
+            return key.removeprefix(_PREFIX)
     return None
+
+
+def _filename(value: object) -> object:
+    """That of an artifact by its attribute; nothing, if somebody has deleted it in the dashboard,
+    or has written something else there."""
+    try:
+        meta = json.loads(value) if isinstance(value, str) else None
+    except (RecursionError, ValueError):
+        return None
+    return meta.get("filename") if isinstance(meta, dict) else None
 
 
 def read_artifact(directory: Path, identifier: str) -> bytes:

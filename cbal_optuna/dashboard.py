@@ -9,16 +9,25 @@ optuna-dashboard itself is needed to look at them only.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 import time
+from typing import Any
+import warnings
 
 from optuna.storages import BaseStorage
 from optuna.study import Study
 import plotly.graph_objects as go
 
 from cbal_optuna.report import drawn
+from cbal_optuna.report import drawn_pictures
+from cbal_optuna.report import first_pictured
+from cbal_optuna.report import nothing
+from cbal_optuna.report import OF_PICTURES
 from cbal_optuna.report import result_markdown
 from cbal_optuna.report import timeline
+from cbal_optuna.retraining import comparisons_of
 from cbal_optuna.retraining import SettingComparison
 from cbal_optuna.storage import engine_of
 
@@ -60,45 +69,74 @@ class DashboardUpdates:
         self._next = ended + max(_INTERVAL_SECONDS, (ended - began) / _SHARE)
 
 
-def update_dashboard(study: Study, comparisons: Sequence[SettingComparison] = ()) -> None:
+def update_dashboard(study: Study) -> None:
     """Write what optuna-dashboard shows of a study: its result as a note, and the report's
-    figures.
+    figures, pictures of the embeddings among them. The dashboard needs nothing but the storage.
 
-    What people have written into the note, before or after the result, stays.
+    The usual and the recommended setting are compared as far as the storage has trainings of them
+    with fresh seeds. What people have written into the note, before or after the result, stays.
 
     Args:
         study:
             In any state, with a single objective.
-        comparisons:
-            The usual and the best setting trained again with fresh seeds.
 
     Raises:
         ValueError: The study has several objectives.
     """
+    comparisons = comparisons_of(study)
     result = result_markdown(study, comparisons)
-    figures = {
-        kind.name: _fitted(figure, kind.title)
-        for kind, figure in drawn(study)
-        # The dashboard has a timeline of its own.
-        if kind.draw is not timeline
-    }
     storage, study_id = study._storage, study._study_id
-    for name, figure in figures.items():
-        _save(storage, study_id, _FIGURE.format(name), figure.to_json())
+    known = storage.get_study_system_attrs(study_id)
+    for name, title, figure in (*_of_trials(study), *_of_pictures(comparisons, known)):
+        prefix, text = _FIGURE.format(name), _fitted(figure, title).to_json()
+        _save(storage, study_id, known, prefix, text)
+    # People may have written meanwhile.
     known = storage.get_study_system_attrs(study_id)
     note = _text(known, _NOTE)
     replaced = _replaced(note, result)
     if replaced != note:
-        _save(storage, study_id, _NOTE, replaced)
+        _save(storage, study_id, known, _NOTE, replaced)
         storage.set_study_system_attr(study_id, _NOTE_VERSION, known.get(_NOTE_VERSION, 0) + 1)
+
+
+def _of_trials(study: Study) -> Iterator[tuple[str, str, go.Figure]]:
+    """Name, title and figure."""
+    for kind, figure in drawn(study):
+        # The dashboard has a timeline of its own.
+        if kind.draw is not timeline:
+            yield kind.name, kind.title, figure
+
+
+def _of_pictures(
+    comparisons: Sequence[SettingComparison], known: Mapping[str, Any]
+) -> Iterator[tuple[str, str, go.Figure]]:
+    """Name, title and figure. Those that are stored stay where the pictures are out of reach, and
+    go with the setting that they are of."""
+    try:
+        pictured = first_pictured(comparisons)
+    except (OSError, ValueError) as error:
+        warnings.warn(
+            f"the pictures of the embeddings are not put into the dashboard: {error}", stacklevel=3
+        )
+        return
+    shown = [] if pictured is None else list(drawn_pictures(pictured))
+    yield from shown
+    for name in OF_PICTURES.keys() - {name for name, *_ in shown}:
+        if f"{_FIGURE.format(name)}0" in known:
+            title, _ = OF_PICTURES[name]
+            yield name, title, nothing("There are none of the best setting as it is now.")
 
 
 def _fitted(figure: go.Figure, title: str) -> go.Figure:
     """As the dashboard shows figures: without a heading, and cut off at a height."""
+    figure.update_xaxes(title={"standoff": 4})
     return figure.update_layout(
         title={"text": title, "x": 0, "xref": "paper", "y": 0.98, "yanchor": "top"},
-        margin={"t": 90, "l": 10, "r": 10, "b": 10},
+        margin={"t": 100, "l": 10, "r": 10, "b": 10},
+        font={"size": 12},
         height=_HEIGHT,
+        # What people have zoomed into stays when the page asks for news.
+        uirevision="always",
     )
 
 
@@ -111,15 +149,17 @@ def _replaced(note: str, result: str) -> str:
     return f"{before}{_BEGIN}\n\n{result}\n\n{_END}{after}"
 
 
-def _text(attributes: dict[str, str], prefix: str) -> str:
+def _text(attributes: Mapping[str, str], prefix: str) -> str:
     pieces: list[str] = []
     while (key := f"{prefix}{len(pieces)}") in attributes:
         pieces.append(attributes[key])
     return "".join(pieces)
 
 
-def _save(storage: BaseStorage, study_id: int, prefix: str, text: str) -> None:
-    known = storage.get_study_system_attrs(study_id)
+def _save(
+    storage: BaseStorage, study_id: int, known: Mapping[str, Any], prefix: str, text: str
+) -> None:
+    """Write what differs from what is known."""
     pieces = _pieces(storage, text)
     # Later pieces of a text that was longer.
     while f"{prefix}{len(pieces)}" in known:

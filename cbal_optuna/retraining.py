@@ -37,6 +37,8 @@ from cbal_optuna.objectives import VALIDATION
 from cbal_optuna.stored_pictures import keep_pictures
 from cbal_optuna.stored_pictures import StoredPictures
 from cbal_optuna.study import load_or_create
+from cbal_optuna.summary import summarize
+from cbal_optuna.summary import USUAL
 from cbal_optuna.workers import train_with
 from cbal_optuna.workers import WorkerPool
 
@@ -197,6 +199,18 @@ def stored_comparisons(
     return comparisons
 
 
+def comparisons_of(study: Study) -> list[SettingComparison]:
+    """Those of a study's usual and its recommended setting, as far as they are stored."""
+    usual = study.user_attrs.get(USUAL)
+    try:
+        best = summarize(study).recommended.params
+    except ValueError:
+        return []
+    if usual is None:
+        return []
+    return stored_comparisons(study._storage, study.study_name, usual, best)
+
+
 def is_comparison(study_name: str) -> bool:
     """Whether a study of this name holds the trainings of :func:`compare_settings`."""
     return study_name.rpartition(".")[2] in _FIRST_SEED
@@ -239,7 +253,9 @@ def _stored_pictures(
 def _trainings(study: Study, setting: Setting) -> dict[int, FrozenTrial]:
     """With this setting, by seed."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return {t.user_attrs["seed"]: t for t in trials if t.params == setting}
+    return {
+        t.user_attrs["seed"]: t for t in trials if t.params == setting and "seed" in t.user_attrs
+    }
 
 
 def _train(
@@ -282,6 +298,5 @@ def _directory_of_pictures(
     objective: Objective[Outcome], study: Study, part: str, seed: int
 ) -> Path | None:
     """Where those of a training go; only the first of a setting has any."""
-    return (
-        artifact_directory(study._storage) if seed == fresh_seeds(objective, part, 1)[0] else None
-    )
+    (first,) = fresh_seeds(objective, part, 1)
+    return artifact_directory(study._storage) if seed == first else None

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 import threading
@@ -18,15 +17,13 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
+from cbal_optuna.claiming import claim_point
+from cbal_optuna.claiming import is_contested
 from cbal_optuna.claims import known_values
-from cbal_optuna.claims import may_move
-from cbal_optuna.claims import write_claim
 from cbal_optuna.search import Axis
 from cbal_optuna.search import DescentOptions
 from cbal_optuna.search import History
 from cbal_optuna.search import LINE_SEARCHES
-from cbal_optuna.search import next_point
-from cbal_optuna.search import Point
 from cbal_optuna.search import Proposal
 from cbal_optuna.search import Space
 from cbal_optuna.study_history import common_distributions
@@ -41,10 +38,6 @@ _logger = logging.get_logger(__name__)
 
 # The user attribute that says why a trial is where it is.
 EXPLANATION = "search"
-# How often a worker looks whether its claim stands, and how many of these times it waits for later
-# ones to leave its point.
-_MAX_CLAIM_READS = 50
-_MAX_WAITS = 10
 
 
 class CoordinateDescentSampler(BaseSampler):
@@ -156,7 +149,7 @@ class CoordinateDescentSampler(BaseSampler):
         self.__dict__.update(state, _cache=threading.local())
 
     def reseed_rng(self) -> None:
-        # The descent has no random stream that parallel workers could share: see `_choose`.
+        # The descent has no random stream that parallel workers could share: see `claim_point`.
         if self._independent_sampler is not None:
             self._independent_sampler.reseed_rng()
 
@@ -180,9 +173,13 @@ class CoordinateDescentSampler(BaseSampler):
         if not search_space:
             return {}
         space = Space.of(search_space)
+        options = self._descent_options(study, space)
         own = space.encode(known_values(trial, space))
-        if own is None or self._is_contested(study, trial, space, own):
-            own = self._claim(study, trial, space, search_space)
+        if own is None or is_contested(trial, own, space, options, self._history(study)):
+            history = self._history(study, trial)
+            proposal = claim_point(study, trial, space, search_space, options, history)
+            _explain(study, trial, proposal, space, history.evaluations(space))
+            own = proposal.point
         return {a.name: self._value_at(a, p) for a, p in zip(space.axes, own)}
 
     def sample_independent(
@@ -260,57 +257,6 @@ class CoordinateDescentSampler(BaseSampler):
             seed=self._seed_for(study),
         )
 
-    def _claim(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        space: Space,
-        distributions: Mapping[str, BaseDistribution],
-    ) -> Point:
-        """Choose a point and write it on the trial for other workers to see.
-
-        Two workers may choose the same point at the same time. Each writes its claim and then
-        reads again: of the two, at least one sees the other. A point is kept when nobody else is
-        seen on it. Until then the earliest trial stays, and reads again, as long as the others may
-        still move; these take points that come later.
-        """
-        options = self._descent_options(study, space)
-        finished = self._history(study, trial)
-        history = finished.evaluations(space)
-        holders = _holders(finished, trial, space, options.start)
-        proposal = _choose(history, holders, space, options, 0)
-        write_claim(study, trial, space.decode(proposal.point), distributions)
-        n_waits = 0
-        for _ in range(_MAX_CLAIM_READS):
-            if proposal.line == "repeat":
-                break
-            finished.read(study)
-            holders = _holders(finished, trial, space, options.start)
-            rivals = holders.get(proposal.point, [])
-            evaluated = proposal.point in history
-            if not rivals and not evaluated:
-                break
-            n_earlier = sum(rival.number < trial.number for rival in rivals)
-            wait = not evaluated and not n_earlier and all(map(may_move, rivals))
-            if wait and n_waits < _MAX_WAITS:
-                n_waits += 1
-                continue
-            proposal = _choose(history, holders, space, options, max(0, n_earlier - 1))
-            write_claim(study, trial, space.decode(proposal.point), distributions)
-        _explain(study, trial, proposal, space, history)
-        return proposal.point
-
-    def _is_contested(self, study: Study, trial: FrozenTrial, space: Space, point: Point) -> bool:
-        """Whether a claim was inherited from a worker that was killed before it looked again, and
-        is somebody else's."""
-        if not may_move(trial):
-            return False
-        history = self._history(study)
-        start = self._descent_options(study, space).start
-        return point in history.evaluations(space) or point in _holders(
-            history, trial, space, start
-        )
-
     def _history(self, study: Study, trial: FrozenTrial | None = None) -> StudyHistory:
         """What is finished now, read by this thread; for a trial whose search space has just been
         asked for, what was read then."""
@@ -321,42 +267,6 @@ class CoordinateDescentSampler(BaseSampler):
         if trial is None or history.read_for != trial._trial_id:
             history.read(study)
         return history
-
-
-def _choose(
-    history: History,
-    pending: Collection[Point],
-    space: Space,
-    options: DescentOptions,
-    rank: int,
-) -> Proposal:
-    """What follows when ``rank`` others take theirs first."""
-    taken = set(pending)
-    for _ in range(rank):
-        taken.add(next_point(history, taken, space, options).point)
-    return next_point(history, taken, space, options)
-
-
-def _holders(
-    finished: StudyHistory, trial: FrozenTrial, space: Space, start: Point
-) -> dict[Point, list[FrozenTrial]]:
-    """The points under way and the trials that hold them, but for one's own.
-
-    When workers start together, some suggest one parameter after the other without a claim. Until
-    all their values are known they hold the point that has the others of the start: the first
-    trial is there, and any other may turn out to be.
-    """
-    holders: dict[Point, list[FrozenTrial]] = {}
-    for other in finished.under_way:
-        if other.number == trial.number:
-            continue
-        values = known_values(other, space)
-        if values or other.number == finished.first:
-            values = {**space.decode(start), **values}
-        point = space.encode(values)
-        if point is not None:
-            holders.setdefault(point, []).append(other)
-    return holders
 
 
 def _explain(

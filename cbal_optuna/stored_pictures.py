@@ -27,14 +27,14 @@ class StoredPictures:
 
     Attributes:
         directory:
-            That holds the artifacts.
+            That holds the artifacts; :obj:`None` for a storage out of whose reach they are.
         usual, best:
             Identifiers of theirs, the same if the settings are.
         seed:
             Of both trainings.
     """
 
-    directory: Path
+    directory: Path | None
     usual: str
     best: str
     seed: int
@@ -45,22 +45,31 @@ class StoredPictures:
     ) -> StoredPictures | None:
         """Those of two trainings with one seed, if both have any."""
         of_usual, of_best = (find_artifact(trial, _PICTURES) for trial in (usual, best))
-        if directory is None or of_usual is None or of_best is None:
+        if of_usual is None or of_best is None:
             return None
         return cls(directory, of_usual, of_best, usual.user_attrs["seed"])
 
-    def read(self) -> tuple[Pictures, Pictures]:
-        """Of the usual and of the best setting.
+    def read(self) -> dict[str, Pictures]:
+        """By setting: ``"usual"`` and ``"best"``, or ``"usual and best"`` if they are the same.
 
         Raises:
             OSError: They cannot be read.
             ValueError: They are something else.
         """
-        usual, best = (
-            Pictures.of(json.loads(read_artifact(self.directory, identifier)))
-            for identifier in (self.usual, self.best)
-        )
-        return usual, best
+        if self.usual == self.best:
+            return {"usual and best": self._read(self.usual)}
+        return {"usual": self._read(self.usual), "best": self._read(self.best)}
+
+    def _read(self, identifier: str) -> Pictures:
+        if self.directory is None:
+            raise FileNotFoundError("this storage has no folder of artifacts")
+        content = read_artifact(self.directory, identifier)
+        try:
+            return Pictures.of(json.loads(content))
+        except (RecursionError, ValueError) as error:
+            raise ValueError(
+                f"the artifact {identifier} in {self.directory} holds no pictures of embeddings"
+            ) from error
 
 
 def keep_pictures(directory: Path | None, pictures: Pictures | None) -> dict[str, str]:

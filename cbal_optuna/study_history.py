@@ -20,7 +20,9 @@ from optuna.trial import TrialState
 from cbal_optuna.claims import known_values
 from cbal_optuna.feasibility import is_feasible
 from cbal_optuna.search import History
+from cbal_optuna.search import KnownNoise
 from cbal_optuna.search import Point
+from cbal_optuna.search import Replicates
 from cbal_optuna.search import Space
 
 
@@ -29,6 +31,11 @@ if TYPE_CHECKING:
 
 # A point at which this many trials have failed is given up.
 MAX_FAILURES = 3
+#: The user attribute of a trial whose value is the mean of several trainings, for other folds or
+#: with other seeds: their values, a list. All trials of a study have the same trainings, but that
+#: some may be spared the last ones, and say in :data:`TRAININGS` how many they had.
+VALUES = "values"
+TRAININGS = "trainings"
 
 
 class StudyHistory:
@@ -57,6 +64,7 @@ class StudyHistory:
         self._space: Space | None = None
         self._history = History()
         self._failures: Counter[Point] = Counter()
+        self._replicates = Replicates()
         self.trials: list[FrozenTrial] = []
         self.under_way: list[FrozenTrial] = []
 
@@ -110,8 +118,13 @@ class StudyHistory:
         """The points of a space that have been evaluated, a higher value being better."""
         if space != self._space:
             self._space, self._history, self._failures = space, History(), Counter()
+            self._replicates = Replicates()
             for trial in self._finished.values():
                 self._add(trial, space)
+        noise = self._replicates.of_one_training
+        if noise is not None:
+            variance = noise.variance / self._replicates.most_trainings
+            self._history.known_noise = KnownNoise(variance, noise.degrees)
         return self._history
 
     def _add(self, trial: FrozenTrial, space: Space) -> None:
@@ -123,8 +136,12 @@ class StudyHistory:
             # The workers may have been killed, and the next retry may succeed.
             if self._failures[point] == MAX_FAILURES:
                 self._history.give_up(trial.number, point)
-        else:
-            self._history.add(trial.number, point, self._value(trial))
+            return
+        values = _values_of_trainings(trial)
+        if values:
+            self._replicates.add(values)
+        count = len(values) / self._replicates.most_trainings if values else 1.0
+        self._history.add(trial.number, point, self._value(trial), count)
 
     def _value(self, trial: FrozenTrial) -> float:
         """The value to be maximised."""
@@ -132,6 +149,18 @@ class StudyHistory:
             return -math.inf
         assert trial.value is not None
         return trial.value if self.maximizes else -trial.value
+
+
+def _values_of_trainings(trial: FrozenTrial) -> list[float]:
+    """Those that a trial has, if these are what its value is made of."""
+    values = trial.user_attrs.get(VALUES)
+    if trial.state != TrialState.COMPLETE or not isinstance(values, list) or not values:
+        return []
+    if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in values):
+        return []
+    assert trial.value is not None
+    is_mean = math.isclose(math.fsum(values) / len(values), trial.value, rel_tol=1e-6)
+    return values if is_mean or TRAININGS in trial.user_attrs else []
 
 
 def common_distributions(

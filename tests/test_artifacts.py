@@ -64,7 +64,8 @@ def test_optuna_finds_what_was_written(tmp_path: Path) -> None:
 def test_an_artifact_is_found_by_its_name(tmp_path: Path) -> None:
     attributes = write_artifacts(tmp_path, {"a.png": b"1", "b.json": b"2"})
     deleted = {"other": 1, "artifacts:x": "null"}
-    trial = create_trial(value=1.0, system_attrs={**deleted, **attributes})
+    damaged = {f"artifacts:{i}": text for i, text in enumerate(("{", "{}", "[1]", "[" * 9999, 1))}
+    trial = create_trial(value=1.0, system_attrs={**deleted, **damaged, **attributes})
     identifier = find_artifact(trial, "b.json")
     assert identifier is not None and read_artifact(tmp_path, identifier) == b"2"
     assert find_artifact(trial, "c") is None

@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 import json
 from pathlib import Path
+import shutil
 from typing import Any
 from wsgiref.util import setup_testing_defaults
 
 import optuna
 from optuna.study import Study
+from optuna.trial import create_trial
 import pytest
 
 from cbal_optuna import dashboard as dashboard_module
+from cbal_optuna import retraining
 from cbal_optuna.dashboard import DashboardUpdates
 from cbal_optuna.dashboard import update_dashboard
 from cbal_optuna.objectives import RetrievalObjective
+from cbal_optuna.retraining import compare_settings
 from cbal_optuna.storage import open_storage
 from cbal_optuna.study import open_study
 from cbal_optuna.study import run_trials
+from cbal_optuna.summary import summarize
+from cbal_optuna.summary import USUAL
 
 
 def test_the_dashboard_shows_trials_and_user_attributes(
@@ -77,9 +83,8 @@ def shown(study: Study) -> Any:
 
 def test_the_note_and_the_figures_are_those_of_the_study(study: Study) -> None:
     update_dashboard(study)
-    found = shown(study)
-    assert "3 trials: 3 completed." in found["note"]["body"]
-    figures = {f["id"]: json.loads(f["graph_object"]) for f in found["plotly_graph_objects"]}
+    assert "3 trials: 3 completed." in shown(study)["note"]["body"]
+    figures = figures_of(study)
     assert set(figures) == {"cbal-history", "cbal-search-path", "cbal-slices"}
     assert figures["cbal-history"]["layout"]["title"]["text"] == "History"
 
@@ -119,6 +124,75 @@ def test_a_text_is_written_at_once_so_that_those_of_two_workers_cannot_mix(
     assert len(written) == len(set(written)) == 5
     update_dashboard(study)
     assert len(written) == 5, "nothing has changed"
+
+
+@pytest.fixture
+def compared(tiny_objective: Callable[..., RetrievalObjective], tmp_path: Path) -> Study:
+    """A study whose usual and best setting have been trained once more."""
+    storage, objective = open_storage(f"sqlite:///{tmp_path}/tiny.db"), tiny_objective()
+    study = open_study("tiny", storage, objective, "cd", 0)
+    run_trials(study, objective, 3)
+    usual, best = study.user_attrs[USUAL], summarize(study).recommended.params
+    for part in ("validation", "test"):
+        compare_settings(objective, storage, "tiny", usual, best, part=part, n_seeds=1)
+    return study
+
+
+def figures_of(study: Study) -> dict[str, Any]:
+    return {f["id"]: json.loads(f["graph_object"]) for f in shown(study)["plotly_graph_objects"]}
+
+
+def test_pictures_of_the_embeddings_are_figures_too(compared: Study) -> None:
+    update_dashboard(compared)
+    assert "Test classes, 1 fresh seed" in shown(compared)["note"]["body"]
+    figures = figures_of(compared)
+    titles = {name: figure["layout"]["title"]["text"] for name, figure in figures.items()}
+    assert titles["cbal-map-pca"] == "Embeddings by principal directions, test classes"
+    assert titles["cbal-map-tsne"] == "Embeddings by t-SNE, test classes"
+    assert titles["cbal-neighbours"] == "Nearest neighbours, test classes"
+    assert len(figures["cbal-neighbours"]["layout"]["images"]) == 6 * 13
+
+
+def test_updates_after_trials_know_what_has_been_compared(compared: Study) -> None:
+    DashboardUpdates(compared)()
+    assert "cbal-map-tsne" in figures_of(compared)
+
+
+def test_pictures_of_a_setting_that_is_no_longer_the_best_go(compared: Study) -> None:
+    update_dashboard(compared)
+    trial = compared.trials[0]
+    params = {**trial.params, "balance": 2.0}
+    compared.add_trial(
+        create_trial(params=params, distributions=trial.distributions, value=5.0, user_attrs={})
+    )
+    update_dashboard(compared)
+    for name in ("map-pca", "map-tsne", "neighbours"):
+        figure = figures_of(compared)[f"cbal-{name}"]
+        assert figure["data"] == [] and "images" not in figure["layout"]
+        (said,) = figure["layout"]["annotations"]
+        assert said["text"] == "There are none of the best setting as it is now."
+
+
+def test_a_database_without_its_artifacts_still_shows_them(
+    compared: Study, tmp_path: Path
+) -> None:
+    update_dashboard(compared)
+    before = figures_of(compared)
+    shutil.rmtree(tmp_path / "tiny_artifacts")
+    with pytest.warns(UserWarning, match="not put into the dashboard: there is no artifact "):
+        update_dashboard(compared)
+    assert figures_of(compared) == before
+
+
+def test_who_has_the_storage_from_a_proxy_leaves_them(
+    compared: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update_dashboard(compared)
+    before = figures_of(compared)
+    monkeypatch.setattr(retraining, "artifact_directory", lambda storage: None)
+    with pytest.warns(UserWarning, match="this storage has no folder of artifacts"):
+        update_dashboard(compared)
+    assert figures_of(compared) == before
 
 
 def test_updates_after_trials_are_as_rare_as_they_are_slow(

@@ -118,7 +118,7 @@ def test_a_note_of_any_length_is_stored(url: str) -> None:
     study = optimized(url, 3)
     for i in range(40):
         study.set_user_attr(f"measure {i}", "Ω" * 500)
-    update_dashboard(study, [])
+    update_dashboard(study)
     assert len(study.user_attrs) == 40
 
 

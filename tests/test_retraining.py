@@ -140,7 +140,7 @@ def test_the_first_training_of_each_setting_has_pictures(
     assert comparison.pictures is not None
     assert comparison.pictures.seed == comparison.seeds[0]
     _, evaluated = objective.divisions(part)[0]
-    for pictures in comparison.pictures.read():
+    for pictures in comparison.pictures.read().values():
         assert set(pictures.map.labels) == set(evaluated)
         assert set(pictures.classes.values()) <= set(evaluated)
 
@@ -151,7 +151,7 @@ def test_pictures_agree_with_what_was_measured(
     comparison = compared(tiny_objective(), storage, n_seeds=1)
     assert comparison.pictures is not None
     for pictures, measured in zip(
-        comparison.pictures.read(), (comparison.usual, comparison.best), strict=True
+        comparison.pictures.read().values(), (comparison.usual, comparison.best), strict=True
     ):
         # Of two validation classes of ten images each, every image is a query.
         right = [search.is_right for search in pictures.searches]

@@ -45,8 +45,8 @@ from cbal_optuna.passwords import without_passwords
 from cbal_optuna.plain_text import printable
 from cbal_optuna.report import result_text
 from cbal_optuna.report import write_report
+from cbal_optuna.retraining import comparisons_of
 from cbal_optuna.retraining import SettingComparison
-from cbal_optuna.retraining import stored_comparisons
 from cbal_optuna.storage import close_storage
 from cbal_optuna.storage import masked
 from cbal_optuna.storage import open_storage
@@ -248,12 +248,10 @@ def _run(
     finally:
         print(f"\n{result_text(study, confirmed)}\n")
         write_report(options.report, study, confirmed)
-        update_dashboard(study, confirmed)
+        update_dashboard(study)
         print(printable(next_commands(options)))
     best = best_params(study)
     if best and options.export is not None:
-        usual = objective.space.searched(objective.space.usual)
-        known = stored_comparisons(storage, study.study_name, usual, best)
-        export_model(options.export, objective, study, known)
+        export_model(options.export, objective, study, comparisons_of(study))
         print(f"Model: {printable(options.export)}")
     return 0 if best else 1

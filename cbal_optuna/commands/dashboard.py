@@ -24,7 +24,6 @@ from cbal_optuna.commands.listening import shown_host
 from cbal_optuna.commands.listening import warning
 from cbal_optuna.commands.stored import add_command
 from cbal_optuna.commands.stored import Commands
-from cbal_optuna.commands.stored import comparisons_of
 from cbal_optuna.commands.stored import stored_studies
 from cbal_optuna.dashboard import update_dashboard
 from cbal_optuna.interruption import Interrupted
@@ -53,7 +52,7 @@ def run(options: argparse.Namespace) -> None:
     storage, studies = stored_studies(options, to_read=False)
     for study in studies:
         if len(study.directions) == 1:
-            update_dashboard(study, comparisons_of(storage, study))
+            update_dashboard(study)
     directory = artifact_directory(storage)
     store = None
     if directory is not None and directory.is_dir():

@@ -11,11 +11,11 @@ from cbal_optuna.command_line.output import check_report
 from cbal_optuna.command_line.parser import Parser
 from cbal_optuna.commands.stored import add_command
 from cbal_optuna.commands.stored import Commands
-from cbal_optuna.commands.stored import comparisons_of
 from cbal_optuna.commands.stored import single_objective_studies
 from cbal_optuna.plain_text import printable
 from cbal_optuna.report import write_report
 from cbal_optuna.report import write_reports
+from cbal_optuna.retraining import comparisons_of
 
 
 def add(commands: Commands[Parser]) -> None:
@@ -38,8 +38,8 @@ def add(commands: Commands[Parser]) -> None:
 
 def run(options: argparse.Namespace) -> None:
     check_report("--output", options.output, options.storage)
-    storage, studies = single_objective_studies(options)
-    reported = [(study, comparisons_of(storage, study)) for study in studies]
+    _, studies = single_objective_studies(options)
+    reported = [(study, comparisons_of(study)) for study in studies]
     if len(reported) == 1:
         write_report(options.output, *reported[0])
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from collections.abc import Sequence
 
 import optuna
 from optuna.study import Study
@@ -12,14 +11,10 @@ from optuna.study import Study
 from cbal_optuna.command_line.argument_types import place
 from cbal_optuna.command_line.parser import Parser
 from cbal_optuna.retraining import is_comparison
-from cbal_optuna.retraining import SettingComparison
-from cbal_optuna.retraining import stored_comparisons
 from cbal_optuna.storage import check_storage
 from cbal_optuna.storage import masked
 from cbal_optuna.storage import open_storage
 from cbal_optuna.storage import Storage
-from cbal_optuna.summary import summarize
-from cbal_optuna.summary import USUAL
 
 
 Commands = argparse._SubParsersAction
@@ -114,15 +109,3 @@ def single_objective_studies(options: argparse.Namespace) -> tuple[Storage, list
                 "name studies of a single one."
             )
     return storage, studies
-
-
-def comparisons_of(storage: Storage, study: Study) -> Sequence[SettingComparison]:
-    """Those of its usual and its recommended setting, as far as they are stored."""
-    usual = study.user_attrs.get(USUAL)
-    try:
-        best = summarize(study).recommended.params
-    except ValueError:
-        return []
-    if usual is None:
-        return []
-    return stored_comparisons(storage, study.study_name, usual, best)

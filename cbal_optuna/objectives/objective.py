@@ -27,6 +27,8 @@ from cbal_optuna.objectives.trainings import OutcomeT
 from cbal_optuna.objectives.trainings import Trainings
 from cbal_optuna.objectives.trainings import VALIDATION
 from cbal_optuna.stored_trials import FAILURE
+from cbal_optuna.study_history import TRAININGS
+from cbal_optuna.study_history import VALUES
 from cbal_optuna.version import __version__
 
 
@@ -122,11 +124,11 @@ class Objective(Trainings[OutcomeT]):
                 trial.set_user_attr(name, remark)
         trial.set_user_attr(CURVE, mean_curve(outcomes))
         values = [outcome.value for outcome in outcomes]
-        trial.set_user_attr("values", values)
+        trial.set_user_attr(VALUES, values)
         record_feasibility(trial, "trainable", feasible=True)
         if len(values) == self._n_trainings:
             return float(np.mean(values))
-        trial.set_user_attr("trainings", len(values))
+        trial.set_user_attr(TRAININGS, len(values))
         return expected_mean(values, self._completed(trial))
 
     @property
@@ -137,7 +139,7 @@ class Objective(Trainings[OutcomeT]):
     def _completed(self, trial: Trial) -> np.ndarray:
         """The values of the trials that have had all trainings, of shape (trials, trainings)."""
         others = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        values = [other.user_attrs.get("values", ()) for other in others]
+        values = [other.user_attrs.get(VALUES, ()) for other in others]
         complete = [v for v in values if len(v) == self._n_trainings]
         return np.array(complete, dtype=float).reshape(-1, self._n_trainings)
 

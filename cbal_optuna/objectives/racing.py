@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
+from cbal_optuna.search import Replicates
+
 
 Array = NDArray[np.float64]
 
@@ -32,18 +34,18 @@ def is_lost(values: Sequence[float], others: Array) -> bool:
         others:
             The values of trials that have been completed, of shape (trials, trainings).
     """
-    n_trials, n_trainings = others.shape
-    n_done = len(values)
-    n_free = (n_trials - 1) * (n_trainings - 1)
-    if n_free < 1 or n_done >= n_trainings:
+    n_done, n_trainings = len(values), others.shape[1]
+    replicates = Replicates()
+    for other in others:
+        replicates.add(other)
+    noise = replicates.of_one_training
+    if noise is None or n_done >= n_trainings:
         return False
     best = others[others.mean(axis=1).argmax()]
     lack = float((best[:n_done] - values).mean())
-    rest = others - others.mean(axis=1, keepdims=True) - others.mean(axis=0) + others.mean()
-    variance = 2.0 * float((rest**2).sum()) / n_free
-    # Of the mean over all trainings, given that over the first.
-    error = math.sqrt(variance * (n_trainings - n_done) / (n_trainings * n_done))
-    return lack > float(student_t.ppf(_CONFIDENCE, n_free)) * error
+    # Of the difference of two means over all trainings, given those over the first.
+    error = math.sqrt(2.0 * noise.variance * (n_trainings - n_done) / (n_trainings * n_done))
+    return lack > float(student_t.ppf(_CONFIDENCE, noise.degrees)) * error
 
 
 def expected_mean(values: Sequence[float], others: Array) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import asdict
 from dataclasses import dataclass
+import math
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from cbal_optuna.pictures.embedding_map import EmbeddingMap
 from cbal_optuna.pictures.retrieval_sheet import Found
 from cbal_optuna.pictures.retrieval_sheet import Search
 from cbal_optuna.pictures.retrieval_sheet import searches
+from cbal_optuna.pictures.thumbnail import is_thumbnail
 from cbal_optuna.pictures.thumbnail import thumbnail
 
 
@@ -66,7 +68,7 @@ class Pictures:
             ValueError: It is none of :meth:`plain`.
         """
         try:
-            return cls(
+            pictures = cls(
                 EmbeddingMap(**plain["map"]),
                 [
                     Search(search["query"], tuple(Found(**found) for found in search["found"]))
@@ -77,8 +79,31 @@ class Pictures:
                     for name in ("thumbnails", "classes", "names")
                 ),
             )
-        except (AttributeError, KeyError, TypeError) as error:
-            raise ValueError(f"`plain` is no pictures of embeddings: {error}") from error
+            pictures._check()
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"`plain` is no pictures of embeddings: {error!r}") from error
+        return pictures
+
+    def _check(self) -> None:
+        """See that what is spoken of is there, whoever has written it."""
+        (x, y), (u, v) = self.map.pca, self.map.tsne
+        numbers = [self.map.variance]
+        for label, *places in zip(self.map.labels, x, y, u, v, strict=True):
+            numbers += places
+            self.names[label]
+        for search in self.searches:
+            if not search.found:
+                raise ValueError("a search has found nothing")
+            numbers += [found.similarity for found in search.found]
+            for item in (search.query, *(found.item for found in search.found)):
+                self.class_of(item)
+                self.thumbnails[item]
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError("a number is not finite")
+        if not all(isinstance(name, str) for name in self.names.values()):
+            raise ValueError("a name is no text")
+        if not all(map(is_thumbnail, self.thumbnails.values())):
+            raise ValueError("a thumbnail is no image")
 
 
 def pictures_of(

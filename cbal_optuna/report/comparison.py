@@ -16,7 +16,7 @@ from cbal_optuna.comparison import SamplerComparison
 from cbal_optuna.comparison import TARGET
 from cbal_optuna.plain_text import printable
 from cbal_optuna.report.axes import text_label
-from cbal_optuna.report.figures import dress
+from cbal_optuna.report.looks import dress
 from cbal_optuna.report.page import figure_html
 from cbal_optuna.report.page import page
 from cbal_optuna.report.page import table

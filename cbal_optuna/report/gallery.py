@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from optuna.study import Study
 import plotly.graph_objects as go
 
 from cbal_optuna.report.figures import history
-from cbal_optuna.report.figures import search_path
 from cbal_optuna.report.figures import slices
+from cbal_optuna.report.maps import titled_maps
+from cbal_optuna.report.neighbours import neighbours
+from cbal_optuna.report.pictured import Pictured
+from cbal_optuna.report.search_path import search_path
 from cbal_optuna.report.terms import terms
 from cbal_optuna.report.timeline import timeline
 
@@ -81,3 +86,19 @@ def drawn(study: Study) -> Iterator[tuple[Figure, go.Figure]]:
         figure = kind.draw(study)
         if figure is not None:
             yield kind, figure
+
+
+#: By name the titles of the figures that pictures of embeddings give, and what draws them.
+OF_PICTURES: Mapping[str, tuple[str, Callable[[Pictured], go.Figure | None]]] = {
+    "map-pca": ("Embeddings by principal directions", partial(titled_maps, kind="pca")),
+    "map-tsne": ("Embeddings by t-SNE", partial(titled_maps, kind="tsne")),
+    "neighbours": ("Nearest neighbours", neighbours),
+}
+
+
+def drawn_pictures(pictured: Pictured) -> Iterator[tuple[str, str, go.Figure]]:
+    """Name, title and figure of what there is to be seen."""
+    for name, (title, draw) in OF_PICTURES.items():
+        figure = draw(pictured)
+        if figure is not None:
+            yield name, f"{title}, {pictured.where}", figure

@@ -51,10 +51,9 @@ def near_optimal_rows(summary: Summary) -> Rows:
 
 
 def comparison_title(comparison: SettingComparison) -> str:
-    return (
-        f"{comparison.evaluated_on.capitalize()}, {len(comparison.seeds)} fresh seeds, "
-        "mean and 95 % interval:"
-    )
+    n_seeds = len(comparison.seeds)
+    seeds = f"{n_seeds} fresh seed{'s' if n_seeds > 1 else ''}"
+    return f"{comparison.evaluated_on.capitalize()}, {seeds}, mean and 95 % interval:"
 
 
 def comparison_rows(comparison: SettingComparison) -> Rows:

@@ -14,14 +14,16 @@ from plotly.subplots import make_subplots
 
 from cbal_optuna.losses import SplitTerms
 from cbal_optuna.objectives import CURVE
-from cbal_optuna.report.figures import best_trial
-from cbal_optuna.report.figures import dress
+from cbal_optuna.report.looks import ACCENT
+from cbal_optuna.report.looks import dress
+from cbal_optuna.report.looks import GREY
+from cbal_optuna.report.points import best_trial
 from cbal_optuna.report.snippet import known_setting
 from cbal_optuna.summary import usual_trial
 
 
-_USUAL = {"color": "#7d8187", "dash": "dash", "width": 2}
-_BEST = {"color": "#d6499a", "dash": "solid", "width": 2}
+_USUAL = {"color": GREY, "dash": "dash", "width": 2}
+_BEST = {"color": ACCENT, "dash": "solid", "width": 2}
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 import plotly.graph_objects as go
 
-from cbal_optuna.report.figures import dress
-from cbal_optuna.report.figures import hover
-from cbal_optuna.report.figures import nothing
+from cbal_optuna.report.looks import dress
+from cbal_optuna.report.looks import GREY
+from cbal_optuna.report.looks import nothing
+from cbal_optuna.report.points import hover
 from cbal_optuna.report.words import outcome
 
 
-_GREY = "#7d8187"
 _COLOURS = {
     "completed": "#3f86cf",
     "collapsed": "#2a9d8f",
@@ -25,7 +25,7 @@ _COLOURS = {
     "not finite": "#d64550",
     "pruned": "#b08a1e",
     "failed": "#a05fc0",
-    "running": _GREY,
+    "running": GREY,
 }
 
 
@@ -52,7 +52,7 @@ def timeline(study: Study) -> go.Figure:
             y=[line_of[t.number] for t in shown],
             base=[(starts[t.number] - first).total_seconds() / seconds for t in shown],
             x=[(ends[t.number] - starts[t.number]).total_seconds() / seconds for t in shown],
-            marker={"color": colour, "line": {"color": _GREY, "width": 1}},
+            marker={"color": colour, "line": {"color": GREY, "width": 1}},
             hovertext=[hover(t) for t in shown],
             hoverinfo="text",
         )

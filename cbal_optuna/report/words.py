@@ -21,6 +21,7 @@ from optuna.trial import TrialState
 from cbal_optuna.feasibility import is_feasible
 from cbal_optuna.objectives import Setting
 from cbal_optuna.retraining import SettingComparison
+from cbal_optuna.study_history import TRAININGS
 from cbal_optuna.summary import Expectation
 from cbal_optuna.summary import NearOptimal
 from cbal_optuna.summary import Summary
@@ -49,7 +50,7 @@ def outcome(trial: FrozenTrial) -> str:
             return "not finite"
         if "collapsed" in trial.user_attrs:
             return "collapsed"
-        return "ended early" if "trainings" in trial.user_attrs else "completed"
+        return "ended early" if TRAININGS in trial.user_attrs else "completed"
     return "failed" if trial.state == TrialState.FAIL else trial.state.name.lower()
 
 

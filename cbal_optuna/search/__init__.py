@@ -7,6 +7,8 @@ from cbal_optuna.search.descent import next_point
 from cbal_optuna.search.history import History
 from cbal_optuna.search.proposal import DescentOptions
 from cbal_optuna.search.proposal import Proposal
+from cbal_optuna.search.replicates import KnownNoise
+from cbal_optuna.search.replicates import Replicates
 from cbal_optuna.search.response import Response
 from cbal_optuna.search.space import Axis
 from cbal_optuna.search.space import Point
@@ -18,9 +20,11 @@ __all__ = [
     "Axis",
     "DescentOptions",
     "History",
+    "KnownNoise",
     "LINE_SEARCHES",
     "Point",
     "Proposal",
+    "Replicates",
     "Response",
     "Space",
     "most_promising",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 import math
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cbal_optuna.search.replicates import KnownNoise
 from cbal_optuna.search.space import Point
 
 
@@ -23,11 +25,16 @@ class History:
     Args:
         evaluations:
             Trial number, point and value of each finished trial.
+
+    Attributes:
+        known_noise:
+            How noisy an evaluation that counts once is, where its trainings tell.
     """
 
     def __init__(self, evaluations: Iterable[tuple[int, Point, float]] = ()) -> None:
+        self.known_noise: KnownNoise | None = None
         self._means: dict[Point, float] = {}
-        self._counts: dict[Point, int] = {}
+        self._counts: dict[Point, float] = {}
         self._first_numbers: dict[Point, int] = {}
         self._given_up: set[Point] = set()
         self._last_number = -1
@@ -35,18 +42,19 @@ class History:
         for evaluation in evaluations:
             self.add(*evaluation)
 
-    def add(self, number: int, point: Point, value: float) -> None:
-        """Add the evaluation of trial ``number``."""
+    def add(self, number: int, point: Point, value: float, count: float = 1.0) -> None:
+        """Add the evaluation of trial ``number``. It counts as this many: the
+        variance of its noise is inversely proportional to that."""
         if point in self._given_up:
             self._given_up.remove(point)
-            self._counts[point] = 0
-        count = self._counts.get(point, 0)
-        mean = self._means[point] if count else value
+            self._counts[point] = 0.0
+        total = self._counts.get(point, 0.0) + count
+        mean = self._means[point] if total > count else value
         if math.isfinite(mean) and math.isfinite(value):
-            self._means[point] = mean + (value / (count + 1) - mean / (count + 1))
+            self._means[point] = mean + count * (value / total - mean / total)
         else:
             self._means[point] = -math.inf if -math.inf in (mean, value) else math.inf
-        self._counts[point] = count + 1
+        self._counts[point] = total
         self._first_numbers[point] = min(self._first_numbers.get(point, number), number)
         self._is_sorted &= number > self._last_number
         self._last_number = max(number, self._last_number)
@@ -84,9 +92,10 @@ class History:
     def arrays(self) -> tuple[Array, Array, Array]:
         """Points of shape (n, number of axes), their values, and how many evaluations each value
         is the mean of, in the order of :attr:`points`."""
-        points = np.array(self.points)
-        counts = np.array(list(self._counts.values()), dtype=float)
-        return points, np.array(list(self._means.values())), counts
+        ordered, n = self.points, len(self)
+        points = np.fromiter(chain.from_iterable(ordered), float).reshape(n, -1)
+        means = np.fromiter(self._means.values(), float, n)
+        return points, means, np.fromiter(self._counts.values(), float, n)
 
     @property
     def any_finite(self) -> bool:

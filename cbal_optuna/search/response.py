@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 import math
 
 import numpy as np
@@ -54,7 +55,13 @@ class Response:
         self._scale = Scale(values)
         rng = np.random.default_rng([seed, len(history)])
         transformed = self._scale.transform(values)
-        self.surrogate = Surrogate(space, points, transformed, counts, rng)
+        noise = history.known_noise
+        self._noise_is_known = noise is not None
+        if noise is not None:
+            # Where the scale is flatter, noise is less on it.
+            counts = counts * self._scale.flatness(values) ** 2
+            noise = replace(noise, variance=float(noise.variance * self._scale.slope**2))
+        self.surrogate = Surrogate(space, points, transformed, counts, rng, known_noise=noise)
         self._skill = _skill(transformed, self.surrogate.left_out())
         under_way = np.array(sorted(pending)).reshape(-1, len(space.axes))
         if len(under_way):
@@ -83,6 +90,8 @@ class Response:
     @property
     def noise(self) -> float:
         """The standard deviation of one observation next to the incumbent."""
+        if self._noise_is_known:
+            return float(self.surrogate.noise / self._scale.slope)
         best = self._best.mean(keepdims=True)
         lower = self._scale.restore(best - self.surrogate.noise)
         return float((self._scale.restore(best) - lower)[0])
@@ -140,15 +149,16 @@ def _selected(history: History) -> tuple[Array, Array, Array]:
     values = np.where(values == math.inf, beyond, np.maximum(values, lowest))
     if len(values) <= MAX_POINTS:
         return points, values, counts
-    by_value = np.argsort(-values, kind="stable")
-    distances = ((points - points[by_value[0]]) ** 2).sum(axis=1)
-    chosen = dict.fromkeys(by_value[: MAX_POINTS // 2].tolist())
-    for i in np.argsort(distances, kind="stable").tolist():
-        if len(chosen) == MAX_POINTS:
-            break
-        chosen[i] = None
-    kept = sorted(chosen)
+    best = _first(-values, MAX_POINTS // 2)
+    nearest = _first(((points - points[best[0]]) ** 2).sum(axis=1), MAX_POINTS)
+    kept = sorted(list(dict.fromkeys([*best, *nearest]))[:MAX_POINTS])
     return points[kept], values[kept], counts[kept]
+
+
+def _first(keys: Array, n: int) -> list[int]:
+    """The indices of the n smallest, in ascending order, the earlier of equals first."""
+    candidates = np.flatnonzero(keys <= np.partition(keys, n - 1)[n - 1])
+    return candidates[np.argsort(keys[candidates], kind="stable")][:n].tolist()
 
 
 def _skill(values: Array, predicted: Array) -> float:

@@ -37,10 +37,22 @@ class Scale:
         self._mean, sd = float(logs.mean()), float(logs.std())
         self._sd = sd if sd > 0.0 else 1.0
 
+    @property
+    def slope(self) -> np.float64:
+        """Of the standardised logs, next to the best value."""
+        return np.float64(1.0) / (self._unit * self._sd) / self._magnitude
+
+    def flatness(self, values: Array) -> Array:
+        """By how much the slope is less at other values."""
+        return 1.0 + self._gaps(values)
+
     def transform(self, values: Array) -> Array:
         """Standardised logs of values that are not better than the best one known."""
-        gaps = self._best - values / self._magnitude
-        return (-np.log1p(gaps / self._unit) - self._mean) / self._sd
+        return (-np.log1p(self._gaps(values)) - self._mean) / self._sd
+
+    def _gaps(self, values: Array) -> Array:
+        """To the best value, in units."""
+        return (self._best - values / self._magnitude) / self._unit
 
     def restore(self, transformed: Array) -> Array:
         """The values whose standardised logs these are."""

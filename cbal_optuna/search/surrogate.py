@@ -1,11 +1,8 @@
 """A Gaussian process on all evaluations, with what is not known of its kernel integrated out.
 
-The kernel is Matern-5/2 over a *sheared* metric: axis ``k`` is measured as ``(x_k + sum over i > k
-of u_ik x_i) / length_k``, so that a ridge along which two hyper-parameters change together
-(balance and temperature at a constant ratio, say) costs the model no more than one along an axis.
-Nominal axes count as equal or different. Lengths, shears, amplitude and noise have the priors
-below; a few draws from their posterior by elliptical slice sampling (Murray, Adams and MacKay,
-2010) stand for all that the few evaluations of a search leave open, above all how noisy they are.
+A few draws of the kernel from its posterior, by elliptical slice sampling (Murray, Adams and
+MacKay, 2010), stand for all that the few evaluations of a search leave open, above all how noisy
+they are.
 
 See Rasmussen and Williams, "Gaussian Processes for Machine Learning" (2006), chapters 2 and 5.
 """
@@ -23,18 +20,15 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack
 from scipy.optimize import minimize
 
+from cbal_optuna.search.kernel import Kernel
+from cbal_optuna.search.kernel import KernelPrior
+from cbal_optuna.search.kernel import LITTLE_NOISE
+from cbal_optuna.search.replicates import KnownNoise
 from cbal_optuna.search.space import Space
 
 
 Array = NDArray[np.float64]
 
-# Priors, of standardised values over axes of length 1: medians and standard deviations of logs.
-_LENGTH, _LENGTH_SD = 0.5, 0.6
-_NOMINAL_LENGTH = 2.0
-_AMPLITUDE, _AMPLITUDE_SD = 1.0, 1.0
-_NOISE, _NOISE_SD = 1e-3, 2.0
-_SHEAR_SD = 0.7
-_LITTLE_NOISE = 1e-5
 # The prior variance of the mean of all values.
 _MEAN_VARIANCE = 1.0
 _JITTER = 1e-8
@@ -46,29 +40,6 @@ _THINNING = 4
 # Parameters are at most as many prior standard deviations from their prior means.
 _FARTHEST = 5.0
 _MAX_ITERATIONS = 40
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """One setting of what is not known.
-
-    Args:
-        scale:
-            Positions on the numeric axes, times this lower triangular matrix, are what Euclidean
-            distances are taken of.
-        mismatch:
-            For each nominal axis, what it adds to the squared distance of two points that differ
-            there.
-        amplitude:
-            The variance of the objective around its mean.
-        noise:
-            The variance of an observation around the objective.
-    """
-
-    scale: Array
-    mismatch: Array
-    amplitude: float
-    noise: float
 
 
 @dataclass(frozen=True)
@@ -91,11 +62,14 @@ class Surrogate:
         values:
             What was observed there, standardised, of shape (n,); higher is better.
         counts:
-            How many observations each value is the mean of, of shape (n,).
+            How many observations each value is the mean of, of shape (n,); not always whole
+            numbers.
         rng:
             Makes the draws.
         n_draws:
             Settings of the kernel, by default 3 to 8; 0 takes the most probable one alone.
+        known_noise:
+            What is known of how noisy an observation is, besides the prior.
 
     Attributes:
         draws:
@@ -112,21 +86,19 @@ class Surrogate:
         counts: Array,
         rng: np.random.Generator,
         n_draws: int | None = None,
+        known_noise: KnownNoise | None = None,
     ) -> None:
-        self._nominal = np.array([axis.nominal for axis in space.axes], dtype=bool)
-        n_numeric = int((~self._nominal).sum())
-        # Each numeric axis is sheared by those after it.
-        self._shears = np.tril_indices(n_numeric, -1)
+        self._prior = KernelPrior(space, known_noise)
+        self._nominal = self._prior.nominal
         self._points = points
         self._values = values
         self._counts = counts
-        self._prior_mean, self._prior_sd = self._prior()
         if n_draws is None:
             n_draws = _N_DRAWS if len(points) <= _MANY else _N_DRAWS_OF_MANY
         best = self._most_probable()
         whitened = self._drawn(best, rng, n_draws) if n_draws else [best]
-        self.draws = [self._conditioned(self._kernel(z), values) for z in whitened]
-        trusting = replace(self.draws[0].kernel, noise=_LITTLE_NOISE)
+        self.draws = [self._conditioned(self._prior.kernel(z), values) for z in whitened]
+        trusting = replace(self.draws[0].kernel, noise=LITTLE_NOISE)
         self.trusting = self._conditioned(trusting, values)
 
     @property
@@ -169,28 +141,6 @@ class Surrogate:
             means[i] = self._values - draw.weights / np.diag(inverse)
         return means.mean(axis=0)
 
-    def _prior(self) -> tuple[Array, Array]:
-        """Means and standard deviations of log lengths, log amplitude, log noise and shears."""
-        lengths = np.where(self._nominal, math.log(_NOMINAL_LENGTH), math.log(_LENGTH))
-        lengths[~self._nominal] += 0.1 * math.log(len(lengths))
-        zeros = np.zeros(len(self._shears[0]))
-        variances = [math.log(_AMPLITUDE), math.log(_NOISE)]
-        means = np.concatenate([lengths, variances, zeros])
-        length_sds = np.full(len(lengths), _LENGTH_SD)
-        variance_sds = np.array([_AMPLITUDE_SD, _NOISE_SD])
-        return means, np.concatenate([length_sds, variance_sds, zeros + _SHEAR_SD])
-
-    def _kernel(self, whitened: Array) -> Kernel:
-        parameters = self._prior_mean + self._prior_sd * whitened
-        n_axes = len(self._nominal)
-        inverse_lengths = np.exp(-parameters[:n_axes])
-        scale = np.eye(int((~self._nominal).sum()))
-        scale[self._shears] = parameters[n_axes + 2 :]
-        scale *= inverse_lengths[~self._nominal]
-        mismatch = inverse_lengths[self._nominal] ** 2
-        amplitude, noise = map(math.exp, parameters[n_axes : n_axes + 2])
-        return Kernel(scale, mismatch, amplitude, noise)
-
     def _squared_distances(self, kernel: Kernel, points: Array) -> Array:
         """Between points and the evaluated ones."""
         own = self._points[:, ~self._nominal] @ kernel.scale
@@ -217,7 +167,7 @@ class Surrogate:
     def _log_likelihood(self, whitened: Array) -> float:
         if np.abs(whitened).max() > _FARTHEST:
             return -math.inf
-        kernel = self._kernel(whitened)
+        kernel = self._prior.kernel(whitened)
         correlation = _matern(self._squared_distances(kernel, self._points))
         factor, failed = self._factor(correlation, kernel)
         if failed:
@@ -227,7 +177,7 @@ class Surrogate:
 
     def _most_probable(self) -> Array:
         """The whitened parameters of the highest posterior density."""
-        start = np.zeros(len(self._prior_mean))
+        start = np.zeros(len(self._prior.mean))
         found: Any = minimize(
             self._objective,
             start,
@@ -240,7 +190,7 @@ class Surrogate:
 
     def _objective(self, whitened: Array) -> tuple[float, Array]:
         """Negative log posterior density and its gradient."""
-        kernel = self._kernel(whitened)
+        kernel = self._prior.kernel(whitened)
         squared = self._squared_distances(kernel, self._points)
         root = np.sqrt(5.0 * squared)
         decay = np.exp(-root)
@@ -269,8 +219,8 @@ class Surrogate:
         gradient[n_axes] = kernel.amplitude * np.einsum("ij,ij->", by_covariance, correlation)
         gradient[n_axes + 1] = kernel.noise * (np.diag(by_covariance) / self._counts).sum()
         by_shear = by_scale * np.diag(kernel.scale)
-        gradient[n_axes + 2 :] = by_shear[self._shears]
-        return density + 0.5 * whitened @ whitened, gradient * self._prior_sd + whitened
+        gradient[n_axes + 2 :] = by_shear[self._prior.shears]
+        return density + 0.5 * whitened @ whitened, gradient * self._prior.sd + whitened
 
     def _drawn(self, start: Array, rng: np.random.Generator, n_draws: int) -> list[Array]:
         """Elliptical slice sampling from the posterior of the whitened parameters."""

@@ -4,6 +4,7 @@ from base64 import b64decode
 from collections.abc import Callable
 from io import BytesIO
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,36 @@ def test_pictures_come_back_from_json(pictures: Pictures) -> None:
 
 @pytest.mark.parametrize("plain", [{}, [], None, {"map": {}}, {"map": 1, "searches": 2}])
 def test_something_else_is_no_pictures(plain: Any) -> None:
+    with pytest.raises(ValueError, match="`plain` is no pictures of embeddings"):
+        Pictures.of(plain)
+
+
+def loaded(plain: dict[str, Any]) -> None:
+    plain["thumbnails"] = dict.fromkeys(plain["thumbnails"], "http://tracker/x.png")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda plain: plain["map"]["labels"].append(0),
+        lambda plain: plain["map"].update(variance="much"),
+        lambda plain: plain["map"].update(pca=[[0.0] * 3]),
+        lambda plain: plain["map"]["tsne"][0].__setitem__(0, math.nan),
+        lambda plain: plain["names"].popitem(),
+        lambda plain: plain["names"].update({"0": 1}),
+        lambda plain: plain["thumbnails"].popitem(),
+        lambda plain: plain["classes"].popitem(),
+        lambda plain: plain["searches"][0].update(found=[]),
+        lambda plain: plain["searches"][0].update(query=-1),
+        lambda plain: plain["searches"][0]["found"][0].update(similarity="high"),
+        loaded,
+    ],
+)
+def test_damaged_pictures_are_none(
+    pictures: Pictures, damage: Callable[[dict[str, Any]], None]
+) -> None:
+    plain = json.loads(json.dumps(pictures.plain()))
+    damage(plain)
     with pytest.raises(ValueError, match="`plain` is no pictures of embeddings"):
         Pictures.of(plain)
 

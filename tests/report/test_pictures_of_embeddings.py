@@ -9,13 +9,16 @@ import numpy as np
 import optuna
 from optuna.trial import create_trial
 from optuna.trial import FrozenTrial
+import plotly.graph_objects as go
 import pytest
 
 from cbal_optuna.pictures import EmbeddingMap
 from cbal_optuna.pictures import Found
 from cbal_optuna.pictures import Pictures
 from cbal_optuna.pictures import Search
+from cbal_optuna.report import drawn_pictures
 from cbal_optuna.report import write_report
+from cbal_optuna.report.pictured import Pictured
 from cbal_optuna.report.pictures import pictures_of_embeddings
 from cbal_optuna.retraining import SettingComparison
 from cbal_optuna.stored_pictures import keep_pictures
@@ -85,8 +88,9 @@ def test_both_settings_have_two_maps_and_their_neighbours(tmp_path: Path) -> Non
     assert "right class for 5 with the usual setting and 15 with the best setting" in (
         " ".join(section.text.split())
     )
-    assert "2 images of 2 classes, drawn from the test classes" in section.text
-    assert "with seed 7" in " ".join(section.text.split())
+    assert "2 images of 2 classes, drawn from the test classes, as the trainings with seed 7" in (
+        " ".join(section.text.split())
+    )
     assert section.text.count("usual setting, t-SNE") == 1
 
 
@@ -134,7 +138,7 @@ def test_without_queries_there_are_maps_alone(tmp_path: Path) -> None:
     assert "Nearest neighbours" not in section.text
 
 
-@pytest.mark.parametrize("damage", ["directory", "file", "no JSON", "other JSON"])
+@pytest.mark.parametrize("damage", ["directory", "file", "no JSON", "other JSON", "nested"])
 def test_pictures_that_are_gone_are_one_sentence(tmp_path: Path, damage: str) -> None:
     directory = tmp_path / "<artifacts>"
     compared = comparison(directory, pictures(3), pictures(4))
@@ -145,9 +149,9 @@ def test_pictures_that_are_gone_are_one_sentence(tmp_path: Path, damage: str) ->
     elif damage == "file":
         file.unlink()
     else:
-        file.write_text("{" if damage == "no JSON" else "{}")
+        file.write_text({"no JSON": "{", "other JSON": "{}", "nested": "[" * 99_999}[damage])
     section = Section(compared)
-    assert "The pictures cannot be shown" in section.text and str(directory) in section.text
+    assert "The pictures cannot be shown: the" in section.text and str(directory) in section.text
     assert "<artifacts>" not in section.source and section.text.count(".") >= 1
     assert not section.count("search")
 
@@ -173,3 +177,79 @@ def test_the_whole_page_holds_them_after_plotly(tmp_path: Path) -> None:
     assert after.index("plotly.js v") < after.index('class="maps"')
     assert len(after) - len(before) < 100_000
     assert json.dumps(PIXEL)[1:-1] in after
+
+
+def figures(**by_setting: Pictures) -> dict[str, go.Figure]:
+    pictured = Pictured(by_setting, "test classes", 7)
+    return {name: figure for name, _, figure in drawn_pictures(pictured)}
+
+
+@pytest.mark.parametrize("kind", ["pca", "tsne"])
+def test_maps_have_a_panel_a_setting_and_a_trace_a_class(kind: str) -> None:
+    figure = figures(usual=pictures(5), best=pictures(9))[f"map-{kind}"]
+    assert [len(trace.x) for trace in figure.data] == [1, 1, 1, 1]
+    assert [trace.xaxis for trace in figure.data] == ["x", "x", "x2", "x2"]
+    titles = [axis.title.text for axis in figure.select_xaxes()]
+    shares = ["usual setting, 50\N{NO-BREAK SPACE}% of the variance", "usual setting"]
+    assert titles[0] == shares[kind == "tsne"]
+    assert titles[1].startswith("best setting")
+    assert [axis.scaleanchor for axis in figure.select_yaxes()] == ["x", "x2"]
+
+
+def test_every_neighbour_has_its_image_its_frame_and_its_text() -> None:
+    figure = figures(usual=pictures(0), best=pictures(N_QUERIES))["neighbours"]
+    query, right, wrong, told = figure.data
+    n_frames = [trace.x.count(None) for trace in (query, right, wrong)]
+    assert n_frames == [6, 6, 6 * 3]
+    assert len(told.hovertext) == len(figure.layout.images) == sum(n_frames)
+    assert {(i.x, i.y) for i in figure.layout.images} == set(zip(told.x, told.y))
+    assert {line.line.dash for line in (right, wrong)} == {None, "4px,2px"}
+    heads = figure.layout.xaxis.ticktext
+    assert heads == ("query", "usual setting", "best setting")
+
+
+def test_columns_stand_under_their_settings() -> None:
+    figure = figures(usual=pictures(0), best=pictures(N_QUERIES))["neighbours"]
+    told = figure.data[-1]
+    _, usual, best = figure.layout.xaxis.tickvals
+    firsts = {x for x, text in zip(told.x, told.hovertext) if text.startswith("right")}
+    assert len(firsts) == 1 and usual < min(firsts) < best
+    low, high = figure.layout.xaxis.range
+    assert low < min(told.x) and max(told.x) < high
+
+
+def test_figures_of_a_usual_setting_that_is_the_best_have_one_panel_and_one_column() -> None:
+    found = figures(**{"usual and best": pictures(3)})
+    assert [axis.title.text for axis in found["map-tsne"].select_xaxes()] == [
+        "usual and best setting"
+    ]
+    assert found["neighbours"].layout.xaxis.ticktext == ("query", "usual and best setting")
+
+
+def test_without_queries_maps_are_the_only_figures() -> None:
+    assert set(figures(usual=pictures(0, n_queries=0), best=pictures(0, n_queries=0))) == {
+        "map-pca",
+        "map-tsne",
+    }
+
+
+def test_names_are_no_markup_of_figures() -> None:
+    for figure in figures(usual=pictures(5, ATTACK), best=pictures(9, ATTACK)).values():
+        text = json.dumps(figure.to_plotly_json())
+        assert "onerror" in text and "<img" not in text
+
+
+def test_sheets_of_photographs_stay_below_300_000_characters() -> None:
+    # A thousand images on a map, and photographs of more than the usual weight.
+    own = pictures(5)
+    photograph = "data:image/jpeg;base64," + "A" * 2_900
+    places = ([-0.123] * 1000, [-0.456] * 1000)
+    heavy = Pictures(
+        EmbeddingMap([i // 50 for i in range(1000)], places, places, 0.5),
+        [Search(s.query, (s.found[0],) * 6) for s in own.searches],
+        dict.fromkeys(own.thumbnails, photograph),
+        own.classes,
+        {i: "class of birds" for i in range(20)},
+    )
+    sizes = {n: len(f.to_json()) for n, f in figures(usual=heavy, best=heavy).items()}
+    assert sizes["map-pca"] < 60_000 and sizes["neighbours"] < 300_000

@@ -17,6 +17,15 @@ def test_repeated_evaluations_of_a_point_count_by_their_mean() -> None:
     assert history.best == (0.0,)
 
 
+def test_an_evaluation_may_count_less_than_another() -> None:
+    history = History()
+    history.add(0, (0.0,), 1.0, 0.25)
+    history.add(1, (0.0,), 2.0, 0.75)
+    _, values, counts = history.arrays
+
+    assert (values.tolist(), counts.tolist()) == ([1.75], [1.0])
+
+
 def test_one_evaluation_that_could_not_be_used_spoils_a_point() -> None:
     history = History([(0, (0.0,), 9.0), (1, (0.5,), 1.0), (2, (0.0,), -math.inf)])
 

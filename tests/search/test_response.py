@@ -15,6 +15,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from cbal_optuna.search import History
+from cbal_optuna.search import KnownNoise
 from cbal_optuna.search import Point
 from cbal_optuna.search import Response
 from cbal_optuna.search import response as module
@@ -133,6 +134,14 @@ def test_the_noise_is_in_the_unit_of_the_objective(unit: float) -> None:
     history = random_history(lambda p: unit * (f(p) + 0.05 * rng.standard_normal()), 50)
 
     assert 0.02 * unit < response_to(history).noise < 0.1 * unit
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-6, 1e6])
+def test_what_is_known_of_the_noise_is_in_the_unit_of_the_objective(unit: float) -> None:
+    history = random_history(lambda p: unit * hill((0.3, 0.6), 1.0)(p), 12)
+    history.known_noise = KnownNoise((0.03 * unit) ** 2, degrees=1_000)
+
+    assert response_to(history).noise == pytest.approx(0.03 * unit, rel=0.1)
 
 
 def test_the_luckiest_of_many_noisy_evaluations_is_not_the_incumbent() -> None:

@@ -14,10 +14,14 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel
 from sklearn.gaussian_process.kernels import Matern
 
+from cbal_optuna.search import kernel
+from cbal_optuna.search import KnownNoise
 from cbal_optuna.search import Space
 from cbal_optuna.search import surrogate as module
+from cbal_optuna.search.kernel import Kernel
+from cbal_optuna.search.kernel import LENGTH_SD
+from cbal_optuna.search.kernel import SHEAR_SD
 from cbal_optuna.search.surrogate import Draw
-from cbal_optuna.search.surrogate import Kernel
 from cbal_optuna.search.surrogate import Surrogate
 
 
@@ -93,10 +97,10 @@ def test_means_and_variances_are_those_of_scikit_learn(space: Space) -> None:
 def test_the_density_is_the_prior_and_the_likelihood_of_scikit_learn(space: Space) -> None:
     points, values, counts = evaluations(space)
     surrogate = most_probable(space, points, values, counts)
-    for whitened in np.random.default_rng(0).normal(0.0, 0.7, (5, len(surrogate._prior_mean))):
+    for whitened in np.random.default_rng(0).normal(0.0, 0.7, (5, len(surrogate._prior.mean))):
         likelihood = oracle(
             space,
-            surrogate._conditioned(surrogate._kernel(whitened), values),
+            surrogate._conditioned(surrogate._prior.kernel(whitened), values),
             points,
             values,
             counts,
@@ -111,7 +115,7 @@ def test_the_density_is_the_prior_and_the_likelihood_of_scikit_learn(space: Spac
 @every_space
 def test_the_gradient_is_that_of_finite_differences(space: Space) -> None:
     surrogate = most_probable(space, *evaluations(space))
-    for whitened in np.random.default_rng(0).normal(0.0, 0.7, (5, len(surrogate._prior_mean))):
+    for whitened in np.random.default_rng(0).normal(0.0, 0.7, (5, len(surrogate._prior.mean))):
         expected = [
             (surrogate._objective(whitened + h)[0] - surrogate._objective(whitened - h)[0]) / 2e-4
             for h in 1e-4 * np.eye(len(whitened))
@@ -151,7 +155,7 @@ def test_two_levels_of_a_nominal_axis_are_equally_far_apart_whichever_they_are()
 def test_the_mean_of_two_observations_says_as_much_as_both(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Surrogate, "_most_probable", lambda self: np.zeros(len(self._prior_mean)))
+    monkeypatch.setattr(Surrogate, "_most_probable", lambda self: np.zeros(len(self._prior.mean)))
     space = SPACES["three axes"]
     points, values, counts = evaluations(space, 6)
     twice, once = np.full(6, 2.0), np.ones(12)
@@ -175,6 +179,29 @@ def test_the_noise_is_recovered(deviation: float) -> None:
     assert deviation / 1.4 < noise < deviation * 1.4
 
 
+@pytest.mark.parametrize("known", [0.05, 2.0])
+def test_the_more_is_known_of_the_noise_the_less_the_values_decide_it(known: float) -> None:
+    points, values, _ = evaluations(SPACES["one axis"])
+    alone = drawn(SPACES["one axis"], points, values).noise
+    little, much = (
+        drawn(SPACES["one axis"], points, values, known_noise=KnownNoise(known**2, degrees)).noise
+        for degrees in (2, 2_000)
+    )
+
+    assert much == pytest.approx(known, rel=0.1)
+    assert min(alone, known) < little < max(alone, known)
+
+
+@pytest.mark.parametrize("variance", [0.0, 1e-300, 1e300, math.inf, math.nan])
+def test_a_noise_that_cannot_be_does_no_harm(variance: float) -> None:
+    points, values, _ = evaluations(SPACES["one axis"])
+    surrogate = drawn(
+        SPACES["one axis"], points, values, known_noise=KnownNoise(variance, degrees=50)
+    )
+
+    assert 0.0 < surrogate.noise < 100.0
+
+
 def test_without_noise_little_is_found() -> None:
     points = np.random.default_rng(0).random((40, 1))
 
@@ -188,11 +215,10 @@ def test_draws_from_a_single_evaluation_follow_the_prior() -> None:
     shears = scales[:, 1, 0] * lengths[:, 0]
     logs = np.log(lengths).ravel()
 
-    first, _ = surrogate._prior()
-    assert logs.mean() == pytest.approx(first[0], abs=0.15 * module._LENGTH_SD)
-    assert logs.std() == pytest.approx(module._LENGTH_SD, rel=0.15)
-    assert shears.mean() == pytest.approx(0.0, abs=0.2 * module._SHEAR_SD)
-    assert shears.std() == pytest.approx(module._SHEAR_SD, rel=0.2)
+    assert logs.mean() == pytest.approx(surrogate._prior.mean[0], abs=0.15 * LENGTH_SD)
+    assert logs.std() == pytest.approx(LENGTH_SD, rel=0.15)
+    assert shears.mean() == pytest.approx(0.0, abs=0.2 * SHEAR_SD)
+    assert shears.std() == pytest.approx(SHEAR_SD, rel=0.2)
 
 
 def test_the_generator_decides_the_draws() -> None:
@@ -230,7 +256,7 @@ def ridge_error() -> float:
 
 def test_a_ridge_is_predicted_better_with_shears(monkeypatch: pytest.MonkeyPatch) -> None:
     with_shears = ridge_error()
-    monkeypatch.setattr(module, "_SHEAR_SD", 1e-9)
+    monkeypatch.setattr(kernel, "SHEAR_SD", 1e-9)
 
     assert with_shears < 0.5 * ridge_error()
 
