@@ -55,7 +55,8 @@ class CoordinateDescentSampler(BaseSampler):
     study can be stopped and resumed, and any number of threads, processes and machines can share
     it; each is given another point, without waiting for anybody. A point whose trial failed is
     evaluated again, and given up after three failures; trials that were pruned or that violate a
-    constraint count as worse than every other.
+    constraint count as worse than every other. Where values are means of several trainings, and
+    the trials have them as the user attribute ``values``, the model knows how noisy they are.
 
     Each trial says why it is where it is in its user attribute ``search``: the line, the trial
     from which it is searched (``incumbent``), how far from there (``step``, by parameter, as a
