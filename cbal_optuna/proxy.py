@@ -218,6 +218,6 @@ def _patient(method: Callable[..., Result]) -> Callable[..., Result]:
 
 
 for _name, _method in vars(GrpcStorageProxy).items():
-    is_asked = _name in vars(BaseStorage) and not _name.startswith("_")
-    if is_asked and _name not in vars(StorageProxy):
+    _is_asked = _name in vars(BaseStorage) and not _name.startswith("_")
+    if _is_asked and _name not in vars(StorageProxy):
         setattr(StorageProxy, _name, _patient(_method))
