@@ -42,9 +42,9 @@ from trainings import add_arguments
 from trainings import trained
 from trainings import Training
 
+from cbal_optuna.interval import Interval
 from cbal_optuna.objectives import carry_over
 from cbal_optuna.objectives import SearchSpace
-from cbal_optuna.retraining import Interval
 
 
 NAMES = (

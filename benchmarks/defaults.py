@@ -28,7 +28,7 @@ from trainings import LOSSES
 from trainings import trained
 from trainings import Training
 
-from cbal_optuna.retraining import Interval
+from cbal_optuna.interval import Interval
 
 
 # Ours, and what it has to be as good as.

@@ -28,9 +28,9 @@ from record import write_record
 from tables import rst_table
 
 from cbal_optuna import summarize
+from cbal_optuna.interval import Interval
 from cbal_optuna.objectives import RetrievalObjective
 from cbal_optuna.report import search_path
-from cbal_optuna.retraining import Interval
 from cbal_optuna.retraining import SettingComparison
 
 

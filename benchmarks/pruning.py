@@ -27,10 +27,10 @@ from record import RESULTS
 from record import write_record
 
 from cbal_optuna.data import CUB200
+from cbal_optuna.interval import Interval
 from cbal_optuna.objectives import RetrievalObjective
 from cbal_optuna.objectives import Setting
 from cbal_optuna.objectives import VALIDATION
-from cbal_optuna.retraining import Interval
 from cbal_optuna.study import open_study
 from cbal_optuna.study import run_trials
 from cbal_optuna.summary import recommended_trial

@@ -23,7 +23,7 @@ from record import write_record
 from recorded import Landscape
 from recorded import LANDSCAPES
 
-from cbal_optuna.retraining import Interval
+from cbal_optuna.interval import Interval
 from cbal_optuna.search import DescentOptions
 from cbal_optuna.search import History
 from cbal_optuna.search import next_point

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-import math
 from pathlib import Path
 from typing import Literal
 
@@ -24,10 +23,10 @@ from optuna.trial import create_trial
 from optuna.trial import FrozenTrial
 from optuna.trial import Trial
 from optuna.trial import TrialState
-from scipy.stats import t as student_t
 from tqdm import tqdm
 
 from cbal_optuna.artifacts import artifact_directory
+from cbal_optuna.interval import Interval
 from cbal_optuna.objectives import mean_attributes
 from cbal_optuna.objectives import Objective
 from cbal_optuna.objectives import Outcome
@@ -43,35 +42,9 @@ from cbal_optuna.workers import train_with
 from cbal_optuna.workers import WorkerPool
 
 
-CONFIDENCE = 0.95
 # Added to the objective's seed; trials use that seed and, with repeats, the few that follow.
 _FIRST_SEED = {VALIDATION: 1_000, TEST: 2_000}
 _MEASURES, _HELD_OUT = "measures", "held_out"
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean and half the width of its 95 % interval by Student's t distribution."""
-
-    mean: float
-    half_width: float
-
-    @classmethod
-    def of(cls, values: np.ndarray) -> Interval:
-        if len(values) < 2:
-            return cls(float(values.mean()), math.inf)
-        error = values.std(ddof=1) / math.sqrt(len(values))
-        quantile = student_t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1)
-        return cls(float(values.mean()), float(quantile * error))
-
-    def __str__(self) -> str:
-        if math.isinf(self.half_width):
-            return f"{self.mean:.4f}"
-        return f"{self.mean:.4f} ± {self.half_width:.4f}"
-
-    @property
-    def excludes_zero(self) -> bool:
-        return abs(self.mean) > self.half_width
 
 
 @dataclass(frozen=True)
@@ -151,7 +124,7 @@ def compare_settings(
 
     Raises:
         FailingTrialsError: A training of a worker failed.
-        NoWorkerError: All workers died, again and again.
+        NoWorkerError: All workers died, again and again, or their cluster is lost.
         InfeasibleSettingError: One of the settings cannot be trained.
         ValueError: A study of that name is another one.
     """

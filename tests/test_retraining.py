@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-import math
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import pytest
 from cbal_optuna.objectives import RetrievalObjective
 from cbal_optuna.objectives.outcome import EarlierOutcome
 from cbal_optuna.retraining import compare_settings
-from cbal_optuna.retraining import Interval
 from cbal_optuna.retraining import SettingComparison
 from cbal_optuna.retraining import stored_comparisons
 from cbal_optuna.storage import open_storage
@@ -55,20 +53,6 @@ def spied_runs(
 
     monkeypatch.setattr(objective, "run", spy)
     return runs
-
-
-def test_interval_is_students() -> None:
-    interval = Interval.of(np.array([1.0, 2.0, 3.0]))
-    # The 97.5 % quantile of Student's t with two degrees of freedom is 4.303.
-    assert interval.mean == 2.0
-    assert interval.half_width == pytest.approx(4.303 / math.sqrt(3), rel=1e-3)
-    assert not interval.excludes_zero
-
-
-def test_one_value_has_no_interval() -> None:
-    interval = Interval.of(np.array([1.0]))
-    assert interval.half_width == math.inf
-    assert str(interval) == "1.0000"
 
 
 def test_seeds_are_fresh_and_paired(

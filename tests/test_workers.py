@@ -6,7 +6,9 @@ This file is also a program that joins a study: ``test_workers.py URL CACHE``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 import multiprocessing
 import os
 from pathlib import Path
@@ -16,6 +18,7 @@ import subprocess
 import sys
 import time
 from typing import Any
+import warnings
 
 import optuna
 from optuna.distributions import CategoricalDistribution
@@ -37,8 +40,10 @@ from cbal_optuna.study import open_study
 from cbal_optuna.study import run_trials
 from cbal_optuna.training import TrainingOptions
 from cbal_optuna.workers import NoWorkerError
+from cbal_optuna.workers import Place
 from cbal_optuna.workers import places
 from cbal_optuna.workers import pool
+from cbal_optuna.workers import process
 from cbal_optuna.workers import run_trials_with
 from cbal_optuna.workers import study_trials
 from cbal_optuna.workers import trainings
@@ -335,6 +340,49 @@ def test_workers_that_die_again_and_again_are_given_up(
     assert lines.count("worker 0: was killed by SIGKILL; it is started again") == 3
     assert lines.count("as before; it is not started again") == 1
     assert {trial.state for trial in study.trials} == {TrialState.FAIL}
+
+
+class NothingToTrain:
+    def prepare(self) -> None: ...
+
+    def move(self, device: torch.device, on_step: Callable[[], None]) -> None: ...
+
+
+@pytest.fixture
+def ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> Iterator[Any]:
+    """The parent's end of a pipe, and a worker at the other."""
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    verbosity = optuna.logging.get_verbosity()
+    file = tmp_path / "objective.pickle"
+    file.write_bytes(pickle.dumps(NothingToTrain()))
+    parent, other = multiprocessing.Pipe()
+    yield parent, partial(process.work, other, file, Place(CPU, 1.0, 1), url)
+    optuna.logging.set_verbosity(verbosity)
+
+
+def test_a_worker_that_loses_its_storage_says_so(
+    ends: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*arguments: object) -> None:
+        raise ConnectionError("`storage` grpc://head:13000 does not answer")
+
+    monkeypatch.setattr(process, "evaluate_task", lost)
+    parent, work = ends
+    parent.send(Task("tiny", 0, study_trials._evaluated))
+    with pytest.raises(SystemExit) as exit:
+        work()
+    assert exit.value.code == 1
+    assert parent.recv() is process.READY
+    assert parent.recv() == "ConnectionError: `storage` grpc://head:13000 does not answer"
+
+
+def test_a_worker_whose_parent_is_gone_ends_silently(
+    ends: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    parent, work = ends
+    parent.close()
+    work()
+    assert capfd.readouterr() == ("", "")
 
 
 def test_an_objective_that_cannot_be_sent_is_refused(tiny_objective: Objectives, url: str) -> None:

@@ -60,6 +60,7 @@ from cbal_optuna.training import OneProcess
 from cbal_optuna.training import Ranks
 from cbal_optuna.training import ranks_of_environment
 from cbal_optuna.warm_start import warm_start
+from cbal_optuna.workers import Cluster
 from cbal_optuna.workers import connect
 from cbal_optuna.workers import NoWorkerError
 from cbal_optuna.workers import RayWorkers
@@ -130,11 +131,10 @@ def _led(
                 f"{masked(options.storage)} yet that could hold it."
             )
         ranks.prepare(objective.prepare)
-        if options.ray is not None:
-            connect(options.ray, options.storage)
+        cluster = None if options.ray is None else connect(options.ray, options.storage)
         storage = open_storage(options.storage, while_waiting=interruption.check)
-        workers = _workers(options, objective, storage)
-    except (ValueError, OSError, OptunaError) as error:
+        workers = _workers(options, objective, storage, cluster)
+    except (ValueError, OSError, OptunaError, NoWorkerError) as error:
         parser.error(str(error))
     except Interrupted as interrupted:
         parser.exit(128 + interrupted.number, "\nInterrupted. No study was touched.\n")
@@ -166,11 +166,14 @@ def _warning_without_code(
 
 
 def _workers(
-    options: argparse.Namespace, objective: Objective[Outcome], storage: Storage
+    options: argparse.Namespace,
+    objective: Objective[Outcome],
+    storage: Storage,
+    cluster: Cluster | None,
 ) -> WorkerPool | None:
-    if options.ray is not None:
+    if cluster is not None:
         n_tasks = options.workers or 1
-        return RayWorkers(objective, storage, n_tasks, options.ray, device=options.device)
+        return RayWorkers(objective, storage, n_tasks, cluster, device=options.device)
     return None if options.workers is None else Workers(objective, storage, options.workers)
 
 

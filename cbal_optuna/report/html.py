@@ -15,6 +15,7 @@ from typing import Any
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from cbal_optuna.interval import Interval
 from cbal_optuna.replaced_files import replaced
 from cbal_optuna.report.gallery import drawn
 from cbal_optuna.report.page import figure_html
@@ -37,7 +38,6 @@ from cbal_optuna.report.words import origin
 from cbal_optuna.report.words import outcome
 from cbal_optuna.report.words import search_result
 from cbal_optuna.report.words import verdict
-from cbal_optuna.retraining import Interval
 from cbal_optuna.retraining import SettingComparison
 from cbal_optuna.summary import NEAR_OPTIMAL
 from cbal_optuna.summary import summarize

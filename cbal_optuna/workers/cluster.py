@@ -1,53 +1,49 @@
-"""Ray tasks that evaluate the trials of studies, on this machine or on those of a cluster."""
+"""Workers whose trials are tasks of a Ray cluster, on this machine or on many."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+import atexit
+from contextlib import suppress
 from importlib.util import find_spec
-import math
-import pickle
-import signal
-import sys
-import time
+import multiprocessing
+import os
+import socket
 from typing import Any
-import warnings
 
-import optuna
-from optuna.storages import BaseStorage
-import torch
-
-from cbal_optuna.interruption import Interruption
 from cbal_optuna.objectives import Objective
 from cbal_optuna.objectives import Outcome
 from cbal_optuna.storage import sqlite_file
 from cbal_optuna.storage import Storage
-from cbal_optuna.workers.places import Place
+from cbal_optuna.workers.pool import NoWorkerError
 from cbal_optuna.workers.pool import WorkerPool
-from cbal_optuna.workers.process import cached_storage
-from cbal_optuna.workers.process import evaluate_task
 from cbal_optuna.workers.process import Task
+from cbal_optuna.workers.ray_driver import Cancel
+from cbal_optuna.workers.ray_driver import Done
+from cbal_optuna.workers.ray_driver import drive
+from cbal_optuna.workers.ray_driver import Give
+from cbal_optuna.workers.ray_driver import LOCAL
+from cbal_optuna.workers.ray_driver import Prepare
 from cbal_optuna.workers.worker import AnyWorker
+from cbal_optuna.workers.worker import ctrl_c_ignored
 from cbal_optuna.workers.worker import DeadWorkerError
+from cbal_optuna.workers.worker import manner_of_end
 
 
-#: Stands for a cluster of this machine, which ends with the workers.
-LOCAL = "local"
-# How often Ray runs a task again whose process or node has died.
-_MAX_RETRIES = 3
+# Ray itself would try a port that refuses for a quarter of an hour.
+_PORT_TIMEOUT_SECONDS = 5.0
+# How long it may take to leave a cluster, which one that is lost never grants.
+_CLOSING_SECONDS = 30.0
 
 
-def connect(address: str, storage: str) -> str:
-    """Connect this process to a cluster, if it is not yet.
+def connect(address: str, storage: str) -> Cluster:
+    """Connect to a cluster, by a process of its own: a connection to Ray that this process may
+    have is neither used nor closed.
 
     Args:
         address:
-            Of the cluster, as Ray names it.
+            Of the cluster, as for ``ray.init``, or :data:`LOCAL`.
         storage:
             The URL of a storage.
-
-    Returns:
-        The URL by which the cluster's machines reach it.
 
     Raises:
         ValueError: Ray is not installed, no cluster answers, or its machines do not reach the
@@ -64,18 +60,101 @@ def connect(address: str, storage: str) -> str:
             f"`ray` is {address!r} and `storage` the sqlite file {file}; the machines of a "
             "cluster share a database server, or the proxy of a file (serve-storage)."
         )
-    import ray
+    _check_port(address)
+    return Cluster(address, storage if file is None else f"sqlite:///{file.resolve()}")
 
-    if not ray.is_initialized():
-        options = {"include_dashboard": False} if address == LOCAL else {}
+
+class Cluster:
+    """A cluster as the parent of workers sees it.
+
+    Args:
+        address:
+            As for :func:`connect`.
+        url:
+            By which its machines reach the storage.
+
+    Attributes:
+        under_way:
+            The numbers of the workers that have been given a trial.
+
+    Raises:
+        ValueError: It does not answer.
+        NoWorkerError: The process that was to connect to it is dead.
+    """
+
+    def __init__(self, address: str, url: str) -> None:
+        self.address = address
+        self.url = url
+        self.under_way = set[int]()
+        context = multiprocessing.get_context("spawn")
+        self._connection, other_end = context.Pipe()
+        self._process = context.Process(target=drive, args=(other_end, address), daemon=True)
+        with ctrl_c_ignored():
+            self._process.start()
+        # Else this process would keep it open, and the other's death go unnoticed.
+        other_end.close()
+        # Before multiprocessing waits for its processes.
+        atexit.register(self.close)
         try:
-            ray.init(address, logging_level="warning", **options)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(
-                f"`ray` is {address!r}, where no cluster answers: {reason}"
+            complaint = self._receive()
+        except BaseException:
+            self._process.kill()
+            raise
+        if complaint is not None:
+            self.close()
+            raise ValueError(_no_answer(address, complaint))
+
+    def order(self, order: Prepare | Give | Cancel) -> None:
+        # If the process is dead, who waits for an answer is told.
+        with suppress(ConnectionError):
+            self._connection.send(order)
+        if isinstance(order, Give):
+            self.under_way.add(order.number)
+
+    def prepare(self, order: Prepare) -> None:
+        """See :class:`~cbal_optuna.workers.ray_driver.Prepare`.
+
+        Raises:
+            ValueError: The cluster has no place for the workers.
+            NoWorkerError: It is lost.
+        """
+        self.order(order)
+        complaint = self._receive()
+        if complaint is not None:
+            raise ValueError(complaint)
+
+    def news(self, seconds: float | None) -> Done | None:
+        """The next of those under way, after waiting so long at most, or for ever.
+
+        Raises:
+            NoWorkerError: The cluster is lost.
+        """
+        if not self._connection.poll(seconds):
+            return None
+        done: Done = self._receive()
+        self.under_way.remove(done.number)
+        return done
+
+    def close(self) -> None:
+        """Leave it; what is under way ends."""
+        atexit.unregister(self.close)
+        self._connection.close()
+        try:
+            self._process.join(_CLOSING_SECONDS)
+        finally:
+            # A signal does not wait.
+            self._process.kill()
+
+    def _receive(self) -> Any:
+        try:
+            return self._connection.recv()
+        except (EOFError, OSError) as error:
+            self._process.join()
+            raise NoWorkerError(
+                f"the Ray cluster {self.address!r} is lost (the process that was connected to it "
+                f"{manner_of_end(self._process.exitcode)}); what is stored is kept, and the same "
+                "command goes on with it"
             ) from error
-    return storage if file is None else f"sqlite:///{file.resolve()}"
 
 
 class RayWorkers(WorkerPool):
@@ -83,25 +162,25 @@ class RayWorkers(WorkerPool):
 
     When a process or a node dies, Ray runs its task again on another, where the trial goes on:
     from its last checkpoint, if both reach the folder of checkpoints. What workers print comes to
-    this process.
+    the terminal.
 
     Args:
         objective:
             What they evaluate; it finds its images and weights under the same paths on all nodes,
             which have this package installed.
         storage:
-            Of the studies; all nodes reach it.
+            Of the studies.
         n_workers:
             How many at a time.
-        address:
-            Of the cluster, as for ``ray.init``, or :data:`LOCAL`.
+        cluster:
+            What :func:`connect` gives for that storage; it is closed with the ``with`` block.
         device:
             ``"cpu"``, or any other name for the GPUs of the cluster, if it has some. Workers that
             are more than these share them.
 
     Raises:
-        ValueError: Ray is not installed, no cluster answers there, it has no CPU, or its nodes do
-            not reach the storage.
+        ValueError: The cluster has no CPU.
+        NoWorkerError: It is lost.
     """
 
     def __init__(
@@ -109,40 +188,30 @@ class RayWorkers(WorkerPool):
         objective: Objective[Outcome],
         storage: Storage,
         n_workers: int,
-        address: str,
+        cluster: Cluster,
         *,
         device: str = "auto",
     ) -> None:
         super().__init__(storage, n_workers)
-        url = connect(address, storage.url)
-        import ray
+        from ray import cloudpickle
 
-        place, n_cpus, n_gpus = _place_among(ray.nodes(), n_workers, device)
-        run = ray.remote(max_retries=_MAX_RETRIES, num_cpus=n_cpus, num_gpus=n_gpus)(_run)
-        # As bytes: arrays that Ray stores by itself cannot be written. In a tuple it leaves the
-        # reference as it is.
-        self._arguments = ((ray.put(ray.cloudpickle.dumps(objective)),), place, url)
+        cluster.prepare(Prepare(cloudpickle.dumps(objective), cluster.url, n_workers, device))
         objective.release()
-        self._remote = run
+        self._cluster = cluster
 
     def _new_workers(self) -> list[RayWorker]:
-        return [RayWorker(i, self._remote, self._arguments) for i in range(len(self))]
+        return [RayWorker(number, self._cluster) for number in range(len(self))]
 
     def _with_news(self, seconds: float) -> list[AnyWorker]:
-        import ray
-
-        workers = {w.reference: w for w in self._workers if isinstance(w, RayWorker)}
-        workers.pop(None, None)
-        if not workers:
-            time.sleep(seconds)
-            return []
-        ready, _ = ray.wait(list(workers), timeout=seconds)
-        return [workers[reference] for reference in ready]
+        done = self._cluster.news(seconds)
+        for worker in self._workers:
+            if isinstance(worker, RayWorker) and done is not None and worker.number == done.number:
+                worker.failure = done.failure
+                return [worker]
+        return []
 
     def _close(self) -> None:
-        import ray
-
-        ray.shutdown()
+        self._cluster.close()
 
 
 class RayWorker:
@@ -151,131 +220,64 @@ class RayWorker:
     Args:
         number:
             By which people know it.
-        remote:
-            Ray's function that evaluates a trial.
-        arguments:
-            Its first ones; the task is the last.
+        cluster:
+            That runs them.
 
     Attributes:
-        reference:
-            Of the task under way.
+        failure:
+            Of what it has died, before :meth:`hear`.
     """
 
-    def __init__(self, number: int, remote: Any, arguments: tuple[Any, ...]) -> None:
+    def __init__(self, number: int, cluster: Cluster) -> None:
         self.number = number
         self.trial_id: int | None = None
         self.n_deaths = 0
-        self.reference: Any = None
-        self._remote = remote
-        self._arguments = arguments
+        self.failure: str | None = None
+        self._cluster = cluster
 
     @property
     def is_idle(self) -> bool:
-        return self.reference is None
+        return self.trial_id is None
 
     def start(self) -> None:
-        self.reference = None
+        self.failure = None
 
     def give(self, task: Task) -> None:
         self.trial_id = task.trial_id
-        # By this name Ray marks what it prints.
-        remote = self._remote.options(name=f"worker {self.number}")
-        self.reference = remote.remote(*self._arguments, task)
+        self._cluster.order(Give(self.number, task))
 
     def hear(self) -> None:
-        import ray
-
-        try:
-            ray.get(self.reference)
-        except ray.exceptions.RayError as error:
+        if self.failure is not None:
             self.n_deaths += 1
-            raise DeadWorkerError(f"died ({_reason(error)})") from error
+            raise DeadWorkerError(f"died ({self.failure})")
 
     def finished(self) -> None:
-        self.trial_id, self.reference, self.n_deaths = None, None, 0
+        self.trial_id, self.n_deaths = None, 0
 
     def ask_to_end(self) -> None:
-        self._cancel(force=False)
+        self._cluster.order(Cancel(self.number, force=False))
 
     def join(self) -> None:
-        import ray
-
-        if self.reference is not None:
-            ray.wait([self.reference])
+        # A cluster that is lost has no more to say.
+        with suppress(NoWorkerError):
+            while self.number in self._cluster.under_way:
+                self._cluster.news(None)
 
     def kill(self) -> None:
-        self._cancel(force=True)
-
-    def _cancel(self, *, force: bool) -> None:
-        import ray
-
-        if self.reference is not None:
-            ray.cancel(self.reference, force=force)
+        self._cluster.order(Cancel(self.number, force=True))
 
 
-def _place_among(
-    nodes: Sequence[dict[str, Any]], n_workers: int, device: str
-) -> tuple[Place, float, float]:
-    """Where each worker trains, and the CPUs and GPUs that Ray keeps for it; ValueError if there
-    are none."""
-    resources = [node["Resources"] for node in nodes if node["Alive"]]
-    cpus = [int(found.get("CPU", 0)) for found in resources]
-    if not any(cpus):
-        raise ValueError(
-            "`ray` names a cluster that has no CPU at the moment; it should have a node with one."
-        )
-    gpus = [int(found.get("GPU", 0)) for found in resources]
-    n_cpus, n_gpus = _share(cpus, n_workers), 0.0
-    if device != "cpu" and any(gpus):
-        # A training has no use for a second one.
-        n_gpus = min(1.0, _share(gpus, n_workers))
-    place = Place(
-        torch.device("cuda" if n_gpus else "cpu"), n_gpus or 1.0, n_threads=max(1, int(n_cpus))
-    )
-    return place, n_cpus, n_gpus
+def _check_port(address: str) -> None:
+    """ValueError if nobody listens there."""
+    named = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
+    host, _, port = named.rpartition("://")[2].rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _PORT_TIMEOUT_SECONDS).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise ValueError(_no_answer(address, str(error))) from error
 
 
-def _share(counts: Sequence[int], n_workers: int) -> float:
-    """The most that each worker can have, all on one node: a whole number, or a fraction of 1."""
-    fitting = [k for k in range(1, max(counts) + 1) if sum(n // k for n in counts) >= n_workers]
-    return float(fitting[-1]) if fitting else 1 / math.ceil(n_workers / sum(counts))
-
-
-def _run(objective: tuple[Any], place: Place, url: str, task: Task) -> None:
-    """What a task does. Ray may have run it before on a machine that then died."""
-    prepared, storage = _prepared(objective[0], place, url)
-    if not storage.get_trial(task.trial_id).state.is_finished():
-        evaluate_task(task, prepared, storage)
-
-
-@lru_cache(maxsize=1)
-def _prepared(reference: Any, place: Place, url: str) -> tuple[Objective[Outcome], BaseStorage]:
-    """Once for each process, which Ray uses for one task after the other."""
-    import ray
-
-    warnings.showwarning = lambda message, *rest, **more: print(
-        f"warning: {message}", file=sys.stderr
-    )
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    place.take()
-    objective: Objective[Outcome] = pickle.loads(ray.get(reference))
-    objective.move(place.device, on_step=_cancellation().check)
-    objective.prepare()
-    return objective, cached_storage(url)
-
-
-def _cancellation() -> Interruption:
-    """Ray cancels by what looks like Ctrl-C; SIGTERM remains its own."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    terminate = signal.getsignal(signal.SIGTERM)
-    interruption = Interruption()
-    signal.signal(signal.SIGTERM, terminate)
-    interruption.defer()
-    return interruption
-
-
-def _reason(error: Exception) -> str:
-    """In one line: of a task's own error the last of its traceback."""
-    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
-    is_own = hasattr(error, "cause")
-    return (lines[-1] if is_own else lines[0]) if lines else type(error).__name__
+def _no_answer(address: str, reason: str) -> str:
+    return f"`ray` is {address!r}, where no cluster answers: {reason}"

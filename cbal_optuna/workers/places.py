@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
+from typing import Any
 
 import torch
 
@@ -52,3 +55,57 @@ def places(device: torch.device, n_workers: int, *, n_devices: int, n_threads: i
     crowds = Counter(devices)
     threads = max(1, n_threads // n_workers)
     return [Place(device, 1 / crowds[device], threads) for device in devices]
+
+
+def place_among(
+    nodes: Sequence[dict[str, Any]], n_workers: int, device: str
+) -> tuple[Place, float, float]:
+    """One for each worker on the nodes of a Ray cluster that are alive, and the CPUs and GPUs that
+    Ray keeps for it.
+
+    Args:
+        nodes:
+            As Ray describes them.
+        n_workers:
+            That share them.
+        device:
+            ``"cpu"``, or any other name for their GPUs, if they have some.
+
+    Raises:
+        ValueError: They have no CPU.
+    """
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    able = [found for found in alive if found.get("CPU", 0) >= 1]
+    if not able:
+        raise ValueError(
+            "`ray` names a cluster that has no CPU at the moment; it should have a node with one."
+        )
+    with_gpu = [found for found in able if found.get("GPU", 0) >= 1]
+    n_gpus, rooms = 0.0, [n_workers] * len(able)
+    if device != "cpu" and with_gpu:
+        able, gpus = with_gpu, [int(found["GPU"]) for found in with_gpu]
+        # A training has no use for a second one.
+        n_gpus = min(1.0, _share(gpus, [n_workers] * len(gpus), n_workers))
+        rooms = [round(n / n_gpus) for n in gpus]
+    n_cpus = _share([int(found["CPU"]) for found in able], rooms, n_workers)
+    kind = torch.device("cuda" if n_gpus else "cpu")
+    return Place(kind, n_gpus or 1.0, n_threads=max(1, int(n_cpus))), n_cpus, n_gpus
+
+
+def _share(counts: Sequence[int], rooms: Sequence[int], n_workers: int) -> float:
+    """The most that each worker can have, all on one node: a whole number, or a fraction of 1.
+
+    Args:
+        counts:
+            What each node has.
+        rooms:
+            How many workers there is room for on each.
+    """
+
+    def holds(parts: Sequence[int]) -> bool:
+        return sum(map(min, parts, rooms)) >= n_workers
+
+    for share in range(max(counts), 0, -1):
+        if holds([n // share for n in counts]):
+            return float(share)
+    return 1 / next(m for m in count(2) if holds([n * m for n in counts]))

@@ -45,7 +45,7 @@ _MAX_DEATHS = 4
 
 
 class NoWorkerError(RuntimeError):
-    """All workers died, again and again."""
+    """All workers died, again and again, or their cluster is lost."""
 
 
 class TrialSource(Protocol):
@@ -120,7 +120,7 @@ class WorkerPool(ABC):
                 Called twice a second and more; what it raises ends the run.
 
         Raises:
-            NoWorkerError: All workers died, again and again.
+            NoWorkerError: All workers died, again and again, or their cluster is lost.
         """
         while True:
             between()

@@ -80,8 +80,6 @@ def work(connection: Connection, objective: Path, place: Place, url: str) -> Non
     try:
         storage = cached_storage(url, while_waiting=check)
         _work(connection, pickle.loads(objective.read_bytes()), check, place, storage)
-    except (EOFError, ConnectionError):
-        pass
     except Interrupted as interrupted:
         sys.exit(128 + interrupted.number)
     except Exception as error:
@@ -105,9 +103,18 @@ def _work(
     place.take()
     objective.move(place.device, on_step=check)
     objective.prepare()
-    while True:
+    while (task := _next_task(connection)) is not None:
+        evaluate_task(task, objective, storage)
+
+
+def _next_task(connection: Connection) -> Task | None:
+    """None if the parent wants no more, or is dead."""
+    try:
         connection.send(READY)
-        evaluate_task(connection.recv(), objective, storage)
+        task: Task = connection.recv()
+    except (EOFError, ConnectionError):
+        return None
+    return task
 
 
 def evaluate_task(task: Task, objective: Objective[Outcome], storage: BaseStorage) -> None:

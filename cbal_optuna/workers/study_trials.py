@@ -53,7 +53,7 @@ def run_trials_with(
     Raises:
         FailingTrialsError: Three trials in a row failed, and one more for each further worker, as
             one cause may make those fail that run at once.
-        NoWorkerError: All workers died, again and again.
+        NoWorkerError: All workers died, again and again, or their cluster is lost.
     """
     n_done = len(study.get_trials(deepcopy=False, states=USABLE))
     if n_done >= n_trials:

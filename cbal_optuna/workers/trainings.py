@@ -58,7 +58,7 @@ def train_with(
 
     Raises:
         FailingTrialsError: A training failed.
-        NoWorkerError: All workers died, again and again.
+        NoWorkerError: All workers died, again and again, or their cluster is lost.
     """
     with tqdm(total=len(wanted), desc=title) as bar:
         workers.run(_Trainings(study, workers.storage, space, wanted, evaluation, bar), between)

@@ -110,7 +110,7 @@ class Worker:
         self._process = context.Process(
             target=work, args=(other_end, *self._arguments), daemon=True
         )
-        with _ctrl_c_ignored(), _threads_in_environment(self._place.n_threads):
+        with ctrl_c_ignored(), _threads_in_environment(self._place.n_threads):
             self._process.start()
         # Else this process would keep it open, and the worker's death go unnoticed.
         other_end.close()
@@ -127,7 +127,7 @@ class Worker:
         except (EOFError, OSError) as error:
             self._process.join()
             self.n_deaths += 1
-            raise DeadWorkerError(_manner(self._process.exitcode)) from error
+            raise DeadWorkerError(manner_of_end(self._process.exitcode)) from error
         if message is READY:
             self._is_ready = True
         return message
@@ -147,7 +147,7 @@ class Worker:
         self._process.kill()
 
 
-def _manner(exit_code: int | None) -> str:
+def manner_of_end(exit_code: int | None) -> str:
     assert exit_code is not None
     if exit_code < 0:
         return f"was killed by {signal.Signals(-exit_code).name}"
@@ -155,7 +155,7 @@ def _manner(exit_code: int | None) -> str:
 
 
 @contextmanager
-def _ctrl_c_ignored() -> Iterator[None]:
+def ctrl_c_ignored() -> Iterator[None]:
     """A terminal sends it to all processes; the parent alone is to act on it."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
