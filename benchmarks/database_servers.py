@@ -1,4 +1,4 @@
-"""Database servers of one's own, to be stopped, started and thrown away."""
+"""Database servers of one's own, and a proxy, to be stopped, started and thrown away."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from glob import glob
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from typing import Any
@@ -58,6 +59,55 @@ def running_postgresql() -> Iterator[PostgreSQL]:
     """Gone afterwards; it may have been stopped meanwhile, but should run at the end."""
     with _own_folder() as folder:
         server = PostgreSQL(folder)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+class Proxy:
+    """``serve-storage`` with a sqlite file.
+
+    Attributes:
+        url:
+            By which workers reach it.
+    """
+
+    _process: subprocess.Popen[str]
+
+    def __init__(self, folder: str) -> None:
+        self._database = f"sqlite:///{folder}/study.db"
+        self.url = "grpc://127.0.0.1:0"
+
+    def start(self) -> None:
+        port = self.url.rpartition(":")[2]
+        command = [sys.executable, "-m", "cbal_optuna", "serve-storage", self._database]
+        path = os.pathsep.join(filter(None, sys.path))
+        self._process = subprocess.Popen(
+            [*command, "--port", port],
+            env={**os.environ, "PYTHONPATH": path},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        self.url = self._process.stdout.readline().split()[-1]
+
+    def stop(self, mode: str = "immediate") -> None:
+        """``"immediate"``: killed; ``"fast"``: asked to end."""
+        if mode == "immediate":
+            self._process.kill()
+        else:
+            self._process.terminate()
+        self._process.communicate()
+
+
+@contextmanager
+def running_proxy() -> Iterator[Proxy]:
+    """Gone afterwards; it may have been stopped meanwhile, but should run at the end."""
+    with tempfile.TemporaryDirectory(prefix="cbal-") as folder:
+        server = Proxy(folder)
         server.start()
         try:
             yield server

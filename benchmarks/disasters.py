@@ -33,12 +33,13 @@ from counted_digits import of_state
 from counted_digits import opened
 from counted_digits import STUDY
 from database_servers import PostgreSQL
+from database_servers import Proxy
 import optuna
 from optuna.trial import TrialState
 
-from cbal_optuna import patient_storage
+from cbal_optuna import patience as patience_module
 from cbal_optuna import storage as storage_module
-from cbal_optuna.patient_storage import StorageUnavailableError
+from cbal_optuna.patience import StorageUnavailableError
 from cbal_optuna.storage import open_storage
 from cbal_optuna.study import open_study
 from cbal_optuna.study import run_trials
@@ -77,7 +78,7 @@ def join(
     """What a program does that shares the study; it ends with status 1 and a sentence when the
     database does not come back."""
     storage_module.HEARTBEAT_SECONDS = int(heartbeat)
-    patient_storage.PATIENCE_SECONDS = float(patience)
+    patience_module.PATIENCE_SECONDS = float(patience)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         study, objective = opened(url, Path(folder))
@@ -126,7 +127,7 @@ def sleeping(url: str, folder: Path, n_trials: int) -> dict[str, Any]:
 
 
 def restarting(
-    url: str, folder: Path, server: PostgreSQL, n_restarts: int, n_trials: int, seed: int
+    url: str, folder: Path, server: PostgreSQL | Proxy, n_restarts: int, n_trials: int, seed: int
 ) -> dict[str, Any]:
     """The server is stopped at random moments, and started again after some seconds, while a
     program with two workers and one without share a study."""
@@ -160,7 +161,9 @@ def restarting(
     }
 
 
-def staying_away(url: str, folder: Path, server: PostgreSQL, patience: float) -> dict[str, Any]:
+def staying_away(
+    url: str, folder: Path, server: PostgreSQL | Proxy, patience: float
+) -> dict[str, Any]:
     """The server is stopped for good in a trial of a program."""
     study, _ = opened(url, folder)
     with program("join", url, folder, 1000, patience) as process:
@@ -206,9 +209,36 @@ def at_the_same_instant(url: str, folder: Path, n_processes: int) -> dict[str, A
 # Signals
 
 
-def signalled(arguments: Sequence[str], folder: Path, number: signal.Signals, after: float) -> str:
-    """What ``studies/digits.py`` or another program of ours says that gets a signal after so many
-    seconds: its status and its last line; "done" if it had ended before."""
+Moment = Callable[["subprocess.Popen[str]"], None]
+
+
+def after(seconds: float) -> Moment:
+    """Waits for so long, or until the program ends."""
+
+    def wait(process: subprocess.Popen[str]) -> None:
+        with suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=seconds)
+
+    return wait
+
+
+def once_loaded(module: str) -> Moment:
+    """Waits until a program, started with ``-X importtime``, has loaded a module."""
+
+    def wait(process: subprocess.Popen[str]) -> None:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.rpartition("|")[2].strip() == module:
+                return
+
+    return wait
+
+
+def signalled(
+    arguments: Sequence[str], folder: Path, number: signal.Signals, moment: Moment
+) -> str:
+    """What ``studies/digits.py`` or another program of ours says that gets a signal at a moment:
+    its status and its last line; "done" if it had ended before."""
     options = {
         "cwd": folder,
         "stdout": subprocess.DEVNULL,
@@ -216,9 +246,8 @@ def signalled(arguments: Sequence[str], folder: Path, number: signal.Signals, af
         "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     }
     with running(arguments, **options) as process:
-        with suppress(subprocess.TimeoutExpired):
-            process.communicate(timeout=after)
-        if process.returncode is not None:
+        moment(process)
+        if process.poll() is not None:
             return "done"
         process.send_signal(number)
         said = process.communicate(timeout=PATIENCE_SECONDS)[1]

@@ -5,8 +5,9 @@
     python benchmarks/reliability.py
 
 A worker is killed 50 times in a study on sqlite and 50 times on PostgreSQL; a server is stopped
-and started; programs sleep, start at once, and get signals. ``docs/reliability.rst`` says what is
-promised, ``tests/reliability`` has a short form of each. It takes half an hour.
+and started, and so is a proxy; programs sleep, start at once, and get signals.
+``docs/reliability.rst`` says what is promised, ``tests/reliability`` has a short form of each. It
+takes half an hour.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ import uuid
 
 from database_servers import PostgreSQL
 from database_servers import running_postgresql
+from database_servers import running_proxy
+from disasters import after
 from disasters import at_the_same_instant
 from disasters import restarting
 from disasters import signalled
@@ -68,6 +71,11 @@ def main() -> None:
         with TemporaryDirectory() as folder, schema_of(server)(folder) as url:
             results["server gone"] = staying_away(url, Path(folder), server, PATIENCE)
             print(results["server gone"], flush=True)
+    with running_proxy() as proxy, TemporaryDirectory() as folder:
+        results["proxy restarted"] = restarting(
+            proxy.url, Path(folder), proxy, options.rounds, 6 * options.rounds, options.seed
+        )
+        print(results["proxy restarted"], flush=True)
     results["signals"] = signals(3 * options.rounds, options.seed)
     print(results["signals"])
     write_record(RESULTS / "reliability.json", results)
@@ -115,9 +123,9 @@ def signals(n: int, seed: int) -> dict[str, int]:
         summary = ["-m", "cbal_optuna", "summary", "sqlite:///digits.db"]
         for i in range(n):
             number = (signal.SIGINT, signal.SIGTERM)[i % 2]
-            after = chance.uniform(0.05, (4.0, 15.0)[i // 2 % 2])
+            moment = after(chance.uniform(0.05, (4.0, 15.0)[i // 2 % 2]))
             arguments = summary if i % 6 > 3 else study
-            ends[signalled(arguments, Path(folder), number, after)] += 1
+            ends[signalled(arguments, Path(folder), number, moment)] += 1
     return dict(ends)
 
 

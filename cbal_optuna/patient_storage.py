@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 import threading
-import time
 from typing import Any
 from typing import TypeVar
-import warnings
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
@@ -23,27 +21,22 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cbal_optuna.passwords import masked
 from cbal_optuna.passwords import without_passwords
+from cbal_optuna.patience import Patience
+from cbal_optuna.patience import ServerAwayError
+from cbal_optuna.patience import StorageUnavailableError
 from cbal_optuna.stored_trials import note_silence
 
 
-# How long a server may be away.
-PATIENCE_SECONDS = 300.0
-_PAUSE_SECONDS = 1.0
 # What Optuna's cache asks an RDB storage for, beside what it asks any for.
 _OF_THE_CACHE = ("_create_new_trial", "_get_best_trial_id", "_get_trials", "_set_trial_param")
 
 Result = TypeVar("Result")
 
 
-class StorageUnavailableError(StorageInternalError):
-    """A database cannot be used, and waiting has not helped or would not help."""
-
-
 class PatientStorage(RDBStorage):
     """Optuna's, on a server that may be stopped and started again while it is in use.
 
-    What is asked of a server that is away is asked again until it answers, for five minutes at
-    most; after that a single time. A file has no server, and is not waited for.
+    A file has no server, and is not waited for.
 
     Args:
         url:
@@ -55,12 +48,10 @@ class PatientStorage(RDBStorage):
     """
 
     def __init__(self, url: str, *, while_waiting: Callable[[], None], **arguments: Any) -> None:
-        self._while_waiting = while_waiting
         self._url = make_url(url)
         self._name = masked(self._url)
+        self._patience = Patience(self._name, while_waiting)
         self._threads_inside = set[int]()
-        self._is_lost = False
-        self._last_missed = -float("inf")
         super().__init__(url, **arguments)
 
     def patiently(self, operation: Callable[[], Result]) -> Result:
@@ -75,46 +66,21 @@ class PatientStorage(RDBStorage):
             return operation()
         self._threads_inside.add(thread)
         try:
-            return self._until_it_answers(operation)
+            return self._patience.until_it_answers(lambda: self._once(operation))
         finally:
             self._threads_inside.remove(thread)
 
-    def _until_it_answers(self, operation: Callable[[], Result]) -> Result:
-        deadline: float | None = None
-        while True:
-            try:
-                result = operation()
-            except (StorageInternalError, SQLAlchemyError) as error:
-                now = time.monotonic()
-                if not self._is_away(error):
-                    raise StorageUnavailableError(
-                        f"`storage` {self._name} cannot be used: {self._reason(error)}"
-                    ) from error
-                self.scoped_session.remove()
-                self._last_missed = now
-                if deadline is None:
-                    deadline = now if self._is_lost else now + PATIENCE_SECONDS
-                    self._say(error)
-                if now >= deadline:
-                    self._is_lost = True
-                    raise StorageUnavailableError(
-                        f"`storage` {self._name} has not answered for {PATIENCE_SECONDS:.0f} "
-                        f"seconds ({self._reason(error)}); what it holds is kept, and the same "
-                        "command goes on with it"
-                    ) from error
-                self._while_waiting()
-                time.sleep(_PAUSE_SECONDS)
-            else:
-                self._is_lost = False
-                return result
-
-    def _say(self, error: Exception) -> None:
-        if not self._is_lost:
-            warnings.warn(
-                f"`storage` {self._name} does not answer ({self._reason(error)}); it is waited "
-                f"for, {PATIENCE_SECONDS:.0f} seconds at most",
-                stacklevel=2,
-            )
+    def _once(self, operation: Callable[[], Result]) -> Result:
+        try:
+            return operation()
+        except (StorageInternalError, SQLAlchemyError) as error:
+            reason = self._reason(error)
+            if not self._is_away(error):
+                raise StorageUnavailableError(
+                    f"`storage` {self._name} cannot be used: {reason}"
+                ) from error
+            self.scoped_session.remove()
+            raise ServerAwayError(reason) from error
 
     def _reason(self, error: Exception) -> str:
         return without_passwords(reason_of(error), self._url)
@@ -133,7 +99,7 @@ class PatientStorage(RDBStorage):
             super().record_heartbeat(trial_id)
         except StorageInternalError:
             self.scoped_session.remove()
-            self._last_missed = time.monotonic()
+            self._patience.note_outage()
 
     def _get_stale_trial_ids(self, study_id: int) -> list[int]:
         """Those that are to be given up, which are told why.
@@ -145,7 +111,7 @@ class PatientStorage(RDBStorage):
         for trial_id in self.patiently(lambda: self._without_heartbeat(study_id)):
             self.record_heartbeat(trial_id)
         stale = self.patiently(lambda: RDBStorage._get_stale_trial_ids(self, study_id))
-        if time.monotonic() - self._last_missed < 2 * self.heartbeat_interval:
+        if self._patience.was_away_within(2 * self.heartbeat_interval):
             return []
         note_silence(self, stale, self.grace_period)
         return stale

@@ -9,6 +9,7 @@ from contextlib import closing
 from contextlib import contextmanager
 from pathlib import Path
 import random
+import re
 import time
 from typing import Any
 import warnings
@@ -46,6 +47,7 @@ PROXY_PORT = 13000
 _MAX_OPENINGS = 20
 # How long a proxy may take to answer for the first time.
 _PROXY_TIMEOUT_SECONDS = 20
+_HOST = re.compile(r"[\w.:-]+", re.ASCII)
 # The driver that is meant where a URL names none, as this package's extras install them.
 _DRIVERS = {"postgresql": "psycopg2", "mysql": "pymysql", "mariadb": "pymysql"}
 # The extra with which a package is installed.
@@ -70,7 +72,7 @@ def check_storage(url: str, *, to_read: bool = False) -> bool:
     """
     parsed = _parsed(url)
     if _is_proxy(parsed):
-        with closing(_proxy(parsed)) as proxy:
+        with closing(_proxy(parsed, lambda: None)) as proxy:
             return bool(proxy.get_all_studies())
     with _one_sentence(url):
         # Loads the driver and reads the options, without connecting.
@@ -118,7 +120,7 @@ def open_storage(
     """
     parsed = _parsed(url)
     if _is_proxy(parsed):
-        return _proxy(parsed)
+        return _proxy(parsed, while_waiting)
     location = _location(parsed, to_read=to_read)
     with warnings.catch_warnings(), _one_sentence(url):
         warnings.simplefilter("ignore", ExperimentalWarning)
@@ -194,18 +196,25 @@ def sqlite_file(url: str) -> Path | None:
     return sqlite_files.file_of(_parsed(url))
 
 
-def _proxy(url: URL) -> StorageProxy:
+def _proxy(url: URL, while_waiting: Callable[[], None]) -> StorageProxy:
     host = str(url.host)
     with warnings.catch_warnings(), _one_sentence(str(url)):
         warnings.simplefilter("ignore", ExperimentalWarning)
         proxy = StorageProxy(
             f"[{host}]" if ":" in host else host,
             url.port or PROXY_PORT,
+            while_waiting=while_waiting,
             heartbeat_seconds=HEARTBEAT_SECONDS,
             grace_seconds=3 * HEARTBEAT_SECONDS,
             on_stale=next(iter(retry_callback().values())),
         )
-        proxy.wait_server_ready(_PROXY_TIMEOUT_SECONDS)
+        try:
+            proxy.wait_server_ready(_PROXY_TIMEOUT_SECONDS)
+        except ConnectionError:
+            proxy.close()
+            raise ConnectionError(
+                f"nobody has answered for {_PROXY_TIMEOUT_SECONDS} seconds"
+            ) from None
     return proxy
 
 
@@ -213,8 +222,8 @@ def _parsed(url: str) -> URL:
     """With the driver that it means."""
     try:
         parsed = make_url(url)
-        if _is_proxy(parsed) and parsed.host:
-            return parsed
+        if _is_proxy(parsed):
+            return _checked_proxy(parsed)
         driver = _DRIVERS.get(parsed.drivername)
         if driver is not None:
             parsed = parsed.set(drivername=f"{parsed.drivername}+{driver}")
@@ -238,6 +247,15 @@ def _parsed(url: str) -> URL:
 
 def _is_proxy(url: URL) -> bool:
     return url.drivername == "grpc"
+
+
+def _checked_proxy(url: URL) -> URL:
+    """Its URL, if it is of the form that is documented; ArgumentError if not."""
+    beside = url.username, url.password, url.database or None, url.query or None
+    is_port = url.port is None or 0 < url.port < 2**16
+    if beside != (None,) * 4 or not is_port or _HOST.fullmatch(url.host or "") is None:
+        raise ArgumentError("only a host and a port are meant")
+    return url
 
 
 @contextmanager

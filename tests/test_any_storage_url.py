@@ -6,16 +6,22 @@ The trials are left out.
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Iterator
 import os
 from pathlib import Path
+import socket
+import warnings
 
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import get_storage
 import pytest
 
 from cbal_optuna import commands
+from cbal_optuna import storage as storage_module
 from cbal_optuna.command_line import main
 from cbal_optuna.command_line import SCRIPTS
 from cbal_optuna.commands import dashboard
@@ -32,9 +38,25 @@ PASSWORDS = st.builds(
 SCHEMES = st.sampled_from(
     [*["sqlite"] * 3, "sqlite+pysqlite", "sqlite+pysqlcipher", "sqlite+aiosqlite"]
     + [*["postgresql"] * 3, "postgresql+psycopg2", "postgresql+asyncpg", "postgresql+nothing"]
+    + [*["grpc"] * 3, "grpc+http", "GRPC"]
     + ["mysql", "mysql+pymysql", "mariadb", "mssql+pyodbc", "oracle", "redis", "http", "file", ""]
 )
-HOSTS = st.sampled_from(["127.0.0.1", "127.0.0.1", "[::1]", "", "a b", "127.0.0.1,127.0.0.1", "é"])
+# Where a proxy listens.
+SERVED = "served.invalid:13000"
+HOSTS = st.sampled_from(
+    [
+        *["127.0.0.1"] * 2,
+        "[::1]",
+        "",
+        "a b",
+        "127.0.0.1,127.0.0.1",
+        "é",
+        "unix",
+        "\0",
+        "a\nb",
+        "%2F",
+    ]
+)
 PORTS = st.sampled_from([":1", ":1", ":0", ":x", ":99999", ":", ":-1"])
 FILES = st.sampled_from(
     [*["studies.db"] * 4, "new.db", "folder", "folder/new.db", "no/new.db", "link", "loop"]
@@ -63,23 +85,32 @@ OPTIONS = st.lists(
     ),
     max_size=2,
 ).map("&".join)
-URLS = st.builds(
-    lambda scheme, user, password, host, port, file, options: (
-        f"{scheme}://{user}{password and ':' + password}{'@' if user or password else ''}{host}"
-        f"{port if host else ''}/{file}{options and '?' + options}"
-    ),
-    SCHEMES,
-    st.sampled_from(["me", "me", ""]),
-    PASSWORDS | st.just(""),
-    HOSTS,
-    PORTS,
-    FILES,
-    OPTIONS,
-) | st.builds(
-    lambda scheme, file, options: f"{scheme}:///{file}{options and '?' + options}",
-    SCHEMES,
-    FILES,
-    OPTIONS | st.just(""),
+URLS = (
+    st.builds(
+        lambda scheme, user, password, host, port, file, options: (
+            f"{scheme}://{user}{password and ':' + password}{'@' if user or password else ''}"
+            f"{host}{port if host else ''}/{file}{options and '?' + options}"
+        ),
+        SCHEMES,
+        st.sampled_from(["me", "me", ""]),
+        PASSWORDS | st.just(""),
+        HOSTS,
+        PORTS,
+        FILES,
+        OPTIONS,
+    )
+    | st.builds(
+        lambda scheme, file, options: f"{scheme}:///{file}{options and '?' + options}",
+        SCHEMES,
+        FILES,
+        OPTIONS | st.just(""),
+    )
+    | st.builds(
+        lambda user, address, rest: f"grpc://{user}{address}{rest}",
+        st.sampled_from(["", "", "me@"]),
+        st.just(SERVED) | st.builds("{}{}".format, HOSTS, PORTS),
+        st.sampled_from(["", "", "/", "/studies.db", "?timeout=1", "/../x"]),
+    )
 )
 COMMANDS = [
     ["summary"],
@@ -106,6 +137,30 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 @pytest.fixture(autouse=True)
 def silent() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, database: bytes) -> Iterator[str]:
+    """The address of a proxy of such a file."""
+    server_module = pytest.importorskip("optuna.storages._grpc.server")
+    pytest.importorskip("grpc")
+    path = tmp_path_factory.mktemp("served") / "studies.db"
+    path.write_bytes(database)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        number = int(free.getsockname()[1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        storage = get_storage(open_storage(f"sqlite:///{path}"))
+        server = server_module.make_server(storage, "127.0.0.1", number)
+    server.start()
+    yield f"127.0.0.1:{number}"
+    server.stop(None).wait()
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With proxies that are not there."""
+    monkeypatch.setattr(storage_module, "_PROXY_TIMEOUT_SECONDS", 0.2)
 
 
 @st.composite
@@ -139,9 +194,11 @@ def assert_nothing_said(sentence: str) -> None:
 def test_a_storage_is_one_of_a_study_or_a_sentence(
     study_or_sentence: Callable[..., str],
     database: bytes,
+    served: str,
     url: str,
     damage: Callable[[bytes], bytes],
 ) -> None:
+    url = url.replace(SERVED, served)
     arguments = ["--head-only", "--backbone", "test_resnet", "--samples", "512", "--storage", url]
     sentence = study_or_sentence(
         lambda: main(SCRIPTS["digits"], arguments),
@@ -162,11 +219,13 @@ def test_a_command_says_a_sentence_of_any_storage(
     study_or_sentence: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
     database: bytes,
+    served: str,
     url: str,
     damage: Callable[[bytes], bytes],
     command: list[str],
     more: list[str],
 ) -> None:
+    url, *more = [each.replace(SERVED, served) for each in (url, *more)]
     monkeypatch.setattr(dashboard, "server_of", refused)
     name, *options = command
     sentence = study_or_sentence(

@@ -313,6 +313,21 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_without_a_home_directory_a_folder_for_caches_is_asked_for(
+    run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for variable in ("CBAL_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(Path, "home", home)
+    status, _, error = run("--n-trials", "1")
+    assert (status, len(error.splitlines())) == (2, 1)
+    assert "error: $CBAL_CACHE is not set, and this user has no home directory" in error
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_study_with_other_options_under_the_same_name_is_refused(
     run: Callable[..., Result], tmp_path: Path
 ) -> None:

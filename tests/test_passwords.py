@@ -21,7 +21,7 @@ from cbal_optuna.commands import dashboard
 from cbal_optuna.commands import serve_storage
 from cbal_optuna.passwords import masked
 from cbal_optuna.passwords import without_passwords
-from cbal_optuna.patient_storage import StorageUnavailableError
+from cbal_optuna.patience import StorageUnavailableError
 from cbal_optuna.storage import open_storage
 
 
@@ -75,7 +75,7 @@ def run(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CBAL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(dashboard, "server_of", lambda *arguments: Server())
-    monkeypatch.setattr(serve_storage, "run_grpc_proxy_server", lambda *arguments, **named: None)
+    monkeypatch.setattr(serve_storage, "serve", lambda *arguments: None)
 
     def run(script: Callable[..., Any], *arguments: Any) -> tuple[int, str]:
         with pytest.raises(SystemExit) as exit:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 import socket
+from typing import Any
 
 import optuna
 from optuna.storages import get_storage
 from optuna.trial import TrialState
 import pytest
 
+from cbal_optuna import patience
 from cbal_optuna import proxy as proxy_module
 from cbal_optuna import storage as storage_module
+from cbal_optuna.patience import ServerAwayError
+from cbal_optuna.patience import StorageUnavailableError
+from cbal_optuna.patient_storage import PatientStorage
 from cbal_optuna.proxy import StorageProxy
 from cbal_optuna.storage import check_storage
 from cbal_optuna.storage import open_storage
@@ -28,6 +33,8 @@ from optuna.storages._grpc.server import make_server  # noqa: E402
 
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+
+Lose = Callable[..., None]
 
 
 class Clock:
@@ -116,7 +123,7 @@ def test_a_sign_of_life_after_the_end_is_no_error(url: str) -> None:
     trial = ask(study)
     study.tell(trial, 1.0)
     storage.record_heartbeat(trial._trial_id)
-    assert study.trials[0].system_attrs == {}
+    assert "cbal:alive" not in study.trials[0].system_attrs
 
 
 def test_optuna_gives_the_signs_of_life_by_itself(url: str) -> None:
@@ -132,23 +139,126 @@ def test_the_trial_of_a_worker_known_to_be_dead_is_retried(url: str) -> None:
     assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.WAITING]
 
 
-def test_a_server_that_is_gone_is_one_sentence(tmp_path: Path) -> None:
-    number = free_port()
-    backend = get_storage(open_storage(f"sqlite:///{tmp_path}/study.db"))
-    server = make_server(backend, "127.0.0.1", number)
-    server.start()
-    storage, study = opened(f"grpc://127.0.0.1:{number}")
-    server.stop(None).wait()
-    with closing(storage), pytest.raises(ConnectionError) as caught:
-        study.ask()
-    assert f"`storage` grpc://127.0.0.1:{number} does not answer: " in str(caught.value)
-    assert "\n" not in str(caught.value)
+# A server that goes away after it has done what it was asked for, before it says so.
+
+
+@pytest.fixture
+def lose(monkeypatch: pytest.MonkeyPatch) -> Lose:
+    """Loses the next answer to one kind of request, after which something else may happen."""
+    monkeypatch.setattr(patience, "_PAUSE_SECONDS", 0.0)
+
+    def lose(
+        storage: StorageProxy, name: str, meanwhile: Callable[[], object] = lambda: None
+    ) -> None:
+        answer = getattr(storage._stub, name)
+
+        def lost(request: Any) -> None:
+            answer(request)
+            setattr(storage._stub, name, answer)
+            meanwhile()
+            raise ServerAwayError("connection reset")
+
+        setattr(storage._stub, name, lost)
+
+    return lose
+
+
+lost_answer = pytest.mark.filterwarnings("ignore:`storage` grpc.* does not answer")
+
+
+@lost_answer
+def test_a_new_trial_is_made_once(url: str, lose: Lose) -> None:
+    storage, study = opened(url)
+    lose(storage, "CreateNewTrial")
+    assert ask(study).number == 0
+    lose(storage, "CreateNewTrial")
+    study.enqueue_trial({"x": 0.5})
+    assert [t.state for t in study.trials] == [TrialState.RUNNING, TrialState.WAITING]
+
+
+@lost_answer
+def test_a_queued_trial_is_made_once_even_if_another_has_taken_it(url: str, lose: Lose) -> None:
+    (storage, study), (_, others) = opened(url), opened(url)
+    lose(storage, "CreateNewTrial", lambda: ask(others))
+    study.enqueue_trial({"x": 0.5})
+    assert [t.state for t in study.trials] == [TrialState.RUNNING]
+
+
+@lost_answer
+def test_who_has_taken_a_queued_trial_keeps_it(url: str, lose: Lose) -> None:
+    storage, study = opened(url)
+    study.enqueue_trial({"x": 0.5})
+    lose(storage, "SetTrialStateValues")
+    assert ask(study).number == 0
+
+
+@lost_answer
+@pytest.mark.parametrize("state", [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL])
+def test_a_trial_ends_once(url: str, lose: Lose, state: TrialState) -> None:
+    storage, study = opened(url)
+    trial = ask(study)
+    lose(storage, "SetTrialStateValues")
+    study.tell(trial, 1.0 if state == TrialState.COMPLETE else None, state)
+    assert study.trials[0].state == state
+
+
+@lost_answer
+def test_a_silent_trial_is_retried_once(url: str, lose: Lose, clock: Clock) -> None:
+    storage, study = opened(url)
+    ask(study)
+    retry_stale_trials(study)
+    clock.now = 91.0
+    lose(storage, "SetTrialStateValues")
+    retry_stale_trials(study)
+    assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.WAITING]
+
+
+@lost_answer
+def test_a_trial_that_was_put_back_and_taken_by_another_is_left_to_it(
+    url: str, lose: Lose
+) -> None:
+    (storage, study), (_, others) = opened(url), opened(url)
+    trial = ask(study)
+    lose(storage, "SetTrialStateValues", lambda: ask(others))
+    storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+    assert [t.state for t in study.trials] == [TrialState.RUNNING]
+
+
+@lost_answer
+def test_after_the_server_was_away_nobody_is_given_up(url: str, lose: Lose, clock: Clock) -> None:
+    (storage, study), (own, others) = opened(url), opened(url)
+    trial = ask(study)
+    storage.record_heartbeat(trial._trial_id)
+    retry_stale_trials(others)
+    clock.now = 91.0
+    lose(own, "GetTrials")
+    retry_stale_trials(others)
+    assert [t.state for t in study.trials] == [TrialState.RUNNING]
+
+
+def test_a_sign_of_life_that_cannot_be_given_is_no_error(url: str, lose: Lose) -> None:
+    storage, study = opened(url)
+    lose(storage, "SetTrialSystemAttribute")
+    storage.record_heartbeat(ask(study)._trial_id)
+
+
+def test_what_the_server_cannot_do_is_one_sentence(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("disk\nfull")
+
+    _, study = opened(url)
+    monkeypatch.setattr(PatientStorage, "_create_new_trial", fail)
+    with pytest.raises(StorageUnavailableError, match="`storage` grpc.* cannot be used: ") as said:
+        ask(study)
+    assert "disk full" in str(said.value)
 
 
 def test_a_server_that_was_never_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage_module, "_PROXY_TIMEOUT_SECONDS", 0.1)
     with pytest.raises(
-        ValueError, match="`storage` grpc://127.0.0.1:9 cannot be used: "
+        ValueError, match="grpc://127.0.0.1:9 cannot be used: nobody has answered for 0.1 seconds"
     ) as caught:
         check_storage("grpc://127.0.0.1:9")
     assert "\n" not in str(caught.value)

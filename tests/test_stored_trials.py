@@ -28,6 +28,34 @@ def test_a_worker_that_was_killed_before_its_first_sign_of_life_is_missed(tmp_pa
     assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.WAITING]
 
 
+def test_a_trial_that_plain_optuna_asks_for_is_given_up(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    storage = open_storage(url)
+    study = optuna.create_study(study_name="a", storage=storage)
+    plain = optuna.load_study(study_name="a", storage=url)
+    trial = plain.ask()
+    retry_stale_trials(study)
+    _let_hearts_stop(storage)
+    retry_stale_trials(study)
+    assert [t.state for t in study.trials] == [TrialState.FAIL, TrialState.WAITING]
+    with pytest.raises(ValueError, match="Cannot tell a FAIL trial"):
+        plain.tell(trial, 1.0)
+
+
+def test_a_trial_that_optuna_runs_in_a_storage_of_this_package_is_not(tmp_path: Path) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path}/study.db")
+    study = optuna.create_study(storage=storage)
+
+    def looked_at(trial: optuna.Trial) -> float:
+        retry_stale_trials(study)
+        return 1.0
+
+    study.optimize(looked_at, n_trials=1)
+    with storage.engine.connect() as connection:
+        signs = connection.exec_driver_sql("SELECT COUNT(*) FROM trial_heartbeats").scalar()
+    assert (study.trials[0].state, signs) == (TrialState.COMPLETE, 1)
+
+
 def test_the_trial_of_a_worker_known_to_be_dead_is_retried_a_few_times(tmp_path: Path) -> None:
     study = optuna.create_study(storage=open_storage(f"sqlite:///{tmp_path}/study.db"))
     ask(study).suggest_float("x", 0, 1)

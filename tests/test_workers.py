@@ -428,6 +428,21 @@ def join(url: str, cache: Path, n_workers: int, between: Callable[[], None]) -> 
         run_trials_with(workers, study, objective, N_TRIALS, between=between)
 
 
+def join_second(url: str, cache: Path) -> None:
+    """With one worker, once the others have begun two trials; else they could come too late."""
+    reader = optuna.load_study(study_name="shared", storage=url)
+
+    def wait_for_the_others() -> None:
+        while n_begun(reader) < 2:
+            time.sleep(0.05)
+
+    join(url, cache, 1, wait_for_the_others)
+
+
+def n_begun(study: Study) -> int:
+    return sum(trial.datetime_start is not None for trial in study.trials)
+
+
 @dataclass
 class Shared:
     """A study that two parents with processes of their own have run, one of which was killed."""
@@ -453,7 +468,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
 
     def wait_for_the_other() -> None:
         """Once there are two trials, else it would come too late."""
-        while len(given) == 2 and sum(t.datetime_start is not None for t in reader.trials) == 2:
+        while len(given) == 2 and n_begun(reader) == 2:
             assert other.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
 
@@ -534,4 +549,4 @@ def test_an_interrupted_study_with_workers_is_intact(tmp_path: Path) -> None:
 
 
 if __name__ == "__main__":
-    join(sys.argv[1], Path(sys.argv[2]), 1, lambda: None)
+    join_second(sys.argv[1], Path(sys.argv[2]))

@@ -22,8 +22,8 @@ def follow(script: StudyScript, options: argparse.Namespace, ranks: Ranks) -> in
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    fill_in_defaults(options, script.name)
     try:
+        fill_in_defaults(options, script.name)
         objective = objective_of(script, options)
         objective.share(ranks)
         ranks.prepare(objective.prepare)

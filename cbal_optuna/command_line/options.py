@@ -18,7 +18,6 @@ from cbal_optuna.command_line.parser import Assignments
 from cbal_optuna.command_line.parser import Parser
 from cbal_optuna.command_line.scripts import Group
 from cbal_optuna.command_line.scripts import StudyScript
-from cbal_optuna.data import default_cache_directory
 from cbal_optuna.named_samplers import SAMPLERS
 from cbal_optuna.objectives import LOSSES
 from cbal_optuna.training import AUTO
@@ -205,8 +204,8 @@ def _add_model_options(group: Group) -> None:
         "--cache-dir",
         type=path,
         metavar="DIR",
-        help="keeps decoded images and features (default: $CBAL_CACHE or "
-        f"{default_cache_directory()})",
+        help="keeps decoded images and features (default: $CBAL_CACHE, or cbal_optuna in "
+        "$XDG_CACHE_HOME or ~/.cache)",
     )
     group.add_argument(
         "--cache-images",

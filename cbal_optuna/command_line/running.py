@@ -108,11 +108,11 @@ def _led(
     # Other scripts may have options of any kind, and only they can resume their studies.
     is_ours = script in SCRIPTS.values()
     settings = StudyDescription.of(script, options).to_dict() if is_ours else None
-    fill_in_defaults(options, script.name)
     warnings.formatwarning = _warning_without_code
     # Optuna warns of each failed trial, with a traceback; the progress bar says it in one line.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
+        fill_in_defaults(options, script.name)
         exists = check_places(options)
         named_sampler(options.sampler, {}, options.seed, options.sampler_options)
         if (options.workers or options.ray is not None) and ranks.size > 1:

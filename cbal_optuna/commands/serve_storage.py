@@ -10,8 +10,6 @@ import sys
 import warnings
 
 from optuna.exceptions import ExperimentalWarning
-from optuna.storages import get_storage
-from optuna.storages import run_grpc_proxy_server
 
 from cbal_optuna.command_line.argument_types import place
 from cbal_optuna.command_line.parser import Parser
@@ -23,6 +21,7 @@ from cbal_optuna.commands.stored import Commands
 from cbal_optuna.interruption import Interrupted
 from cbal_optuna.interruption import Interruption
 from cbal_optuna.proxy import StorageProxy
+from cbal_optuna.served_storage import serve
 from cbal_optuna.storage import check_storage
 from cbal_optuna.storage import close_storage
 from cbal_optuna.storage import masked
@@ -72,7 +71,7 @@ def run(options: argparse.Namespace) -> None:
     interruption = Interruption()
     with warnings.catch_warnings(), suppress(Interrupted):
         warnings.simplefilter("ignore", ExperimentalWarning)
-        run_grpc_proxy_server(get_storage(storage), host=shown_host(options), port=number)
+        serve(storage, shown_host(options), number)
     interruption.ignore()
     close_storage(storage)
 

@@ -19,10 +19,22 @@ from cbal_optuna.replaced_files import part_of
 
 
 def default_cache_directory() -> Path:
-    """``$CBAL_CACHE``, else ``cbal_optuna`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
-    if "CBAL_CACHE" in os.environ:
-        return Path(os.environ["CBAL_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cbal_optuna"
+    """``$CBAL_CACHE``, else ``cbal_optuna`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
+
+    Raises:
+        ValueError: Neither is set, and the user has no home directory.
+    """
+    if own := os.environ.get("CBAL_CACHE"):
+        return Path(own)
+    if for_all := os.environ.get("XDG_CACHE_HOME"):
+        return Path(for_all) / "cbal_optuna"
+    try:
+        return Path.home() / ".cache" / "cbal_optuna"
+    except RuntimeError as error:
+        raise ValueError(
+            "$CBAL_CACHE is not set, and this user has no home directory; it should name a folder "
+            "for caches."
+        ) from error
 
 
 def cached_array(

@@ -7,15 +7,14 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from scipy.io import loadmat
-
 from cbal_optuna.data.image_folder import class_folders
 from cbal_optuna.data.image_folder import class_images
 from cbal_optuna.data.images import ImageFiles
 from cbal_optuna.data.layout import check_images
 from cbal_optuna.data.layout import missing_in
 from cbal_optuna.data.layout import name_of
+from cbal_optuna.data.matlab_file import matlab_variable
+from cbal_optuna.data.matlab_file import Value
 
 
 N_IMAGES = 16_185
@@ -157,31 +156,31 @@ LAYOUTS = {
 }
 
 
-def _read(path: Path, variable: str) -> np.ndarray:
+def _read(path: Path, variable: str) -> Value:
     try:
-        # Data only: loadmat executes nothing of what it reads.
-        contents = loadmat(path, squeeze_me=True, variable_names=[variable])
-    # It raises TypeError, NotImplementedError, zlib.error and more on damaged files.
-    except Exception as error:
+        value = matlab_variable(path, variable)
+    except (ValueError, OSError) as error:
         raise ValueError(f"{path} cannot be read as a MATLAB file: {error}") from error
-    if variable not in contents:
+    if value is None:
         raise ValueError(f"{path} must hold the variable {variable}, but does not")
-    return np.atleast_1d(contents[variable])
+    return value
 
 
 def _class_names(path: Path) -> list[str]:
-    return [str(name) for name in _read(path, "class_names")]
+    names = _read(path, "class_names")
+    return [str(name) for name in names] if isinstance(names, list) else [str(names)]
 
 
 def _annotations(path: Path, field: str, n_classes: int) -> tuple[list[str], list[int]]:
     """Images and labels, the file name being in `field`."""
     annotations = _read(path, "annotations")
-    if not {field, "class"} <= set(annotations.dtype.names or ()):
+    rows = [row for row in annotations if isinstance(row, dict)]
+    if len(rows) < len(annotations) or not all({field, "class"} <= row.keys() for row in rows):
         raise ValueError(f"the annotations of {path} must have the fields {field} and class")
-    files = [str(name) for name in annotations[field]]
+    files = [str(row[field]) for row in rows]
     try:
-        labels = [int(label) - 1 for label in annotations["class"]]
-    except (TypeError, ValueError) as error:
+        labels = [_number(row["class"]) - 1 for row in rows]
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path} must have one class for each image: {error}") from error
     if labels and not 0 <= min(labels) <= max(labels) < n_classes:
         raise ValueError(
@@ -189,6 +188,12 @@ def _annotations(path: Path, field: str, n_classes: int) -> tuple[list[str], lis
             f"{max(labels) + 1}"
         )
     return files, labels
+
+
+def _number(value: Value) -> int:
+    if not isinstance(value, tuple) or len(value) != 1:
+        raise ValueError("got a text or several numbers")
+    return int(value[0])
 
 
 def _checked(source: Path, listing: _Listing) -> _Listing:

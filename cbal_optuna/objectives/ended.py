@@ -33,7 +33,7 @@ class EndedTrainings:
         try:
             self.outcomes = [EarlierOutcome.of(plain) for plain in saved["outcomes"]]
             self._values = saved["values"]
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, ValueError):
             checkpoint.reject("does not fit these trainings")
             self.outcomes = []
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 import hashlib
@@ -162,11 +161,12 @@ class Trainer(ABC):
     def follow(self) -> None:
         """Do a share of all trainings of the process that leads, until it ends."""
         assert isinstance(self._ranks, Ranks)
-        for work in self._ranks.works():
+
+        def take_part(work: dict[str, Any]) -> None:
             items = np.array(work["items"])
-            # The leader is told, and its trial fails.
-            with suppress(Exception):
-                self._trained(work["setting"], items, work["seed"], lambda model: (math.nan, None))
+            self._trained(work["setting"], items, work["seed"], lambda model: (math.nan, None))
+
+        self._ranks.follow(take_part)
 
     def _trained(
         self,

@@ -158,16 +158,16 @@ class Trainings(Trainer, Generic[OutcomeT]):
             for division, seed in runs[len(ended.outcomes) :]:
                 if is_enough([outcome.value for outcome in ended.outcomes]):
                     break
-                outcome = self.run(
+                self.run(
                     setting,
                     *division,
                     seed=seed,
                     final=final,
                     pictured=pictured and not ended.outcomes,
                     on_evaluation=note,
+                    on_outcome=ended.add,
                     micro_batches=micro_batches,
                 )
-                ended.add(outcome)
             yield ended.outcomes
 
     def divisions(self, part: str) -> list[tuple[Part, Part]]:
@@ -192,6 +192,7 @@ class Trainings(Trainer, Generic[OutcomeT]):
         final: bool = False,
         pictured: bool = False,
         on_evaluation: Callable[[int, float], None] = lambda number, value: None,
+        on_outcome: Callable[[Outcome], None] = lambda outcome: None,
         micro_batches: MicroBatches | None = None,
     ) -> OutcomeT:
         """Train with a setting on some classes or images, evaluate on others.
@@ -209,6 +210,8 @@ class Trainings(Trainer, Generic[OutcomeT]):
                 Whether the outcome is to have pictures of the embeddings, which takes seconds.
             on_evaluation:
                 Called with the number of each evaluation and its value.
+            on_outcome:
+                Called with the outcome while the checkpoint is still there.
             micro_batches:
                 Those of earlier trainings with this setting; by default new ones.
 
@@ -236,10 +239,11 @@ class Trainings(Trainer, Generic[OutcomeT]):
                 checkpoint=checkpoint,
             )
             outcome = self._outcome(evaluation, record, final=final)
-            if not pictured:
-                return outcome
-            pictures = self._pictures(evaluation, train_items, evaluation_items)
-            return replace(outcome, pictures=pictures)
+            if pictured:
+                pictures = self._pictures(evaluation, train_items, evaluation_items)
+                outcome = replace(outcome, pictures=pictures)
+            on_outcome(outcome)
+            return outcome
 
     def final_model(self, setting: Setting, *, seed: int) -> EmbeddingModel:
         """Train with a setting on everything but the test set, and do not evaluate.

@@ -116,6 +116,7 @@ class Ranks(OneProcess):
         self.local_rank = local_rank
         self._machine = machine
         self._n_works = 0
+        self._n_joined = 0
         self._n_met = 0
 
     def prepare(self, prepare: Callable[[], None]) -> None:
@@ -131,8 +132,8 @@ class Ranks(OneProcess):
     def end(self) -> None:
         self._store.set(f"work/{self._n_works + 1}", json.dumps(_END))
 
-    def works(self) -> Iterator[dict[str, Any]]:
-        """What the leader announces, until the end."""
+    def follow(self, take_part: Callable[[dict[str, Any]], None]) -> None:
+        """Take part in what the leader announces, until the end; what goes wrong is told to it."""
         while True:
             key = f"work/{self._n_works + 1}"
             while not self._store.check([key]):
@@ -141,7 +142,12 @@ class Ranks(OneProcess):
             if work == _END:
                 return
             self._n_works += 1
-            yield work
+            try:
+                take_part(work)
+            except Exception as error:
+                # What goes wrong from there on has been told already.
+                if self._n_joined < self._n_works:
+                    self._tell_end(error)
 
     @contextmanager
     def together(self, device: torch.device, **work: Any) -> Iterator[None]:
@@ -149,15 +155,16 @@ class Ranks(OneProcess):
         if self.leads:
             self._n_works += 1
             self._store.set(f"work/{self._n_works}", json.dumps(work))
-            # All have taken part in the one before, so they know it.
+            # All have joined the one before, or said that they cannot, so they know it.
             self._store.delete_key(f"work/{self._n_works - 1}")
+        self._join()
         with self._group(device):
             try:
                 yield
             except BaseException as error:
                 cause = self._cause(error)
                 if cause is None:
-                    self._store.set(self._key("ended", self.rank), _described(error))
+                    self._tell_end(error)
                 # Once nothing holds the group its connections close, and other ranks wait no more.
                 clear_frames(error.__traceback__)
                 gc.collect()
@@ -191,6 +198,22 @@ class Ranks(OneProcess):
         received = io.BytesIO(contents.cpu().numpy().tobytes())
         saved: dict[str, Any] = torch.load(received, map_location="cpu", weights_only=True)
         return saved
+
+    def _join(self) -> None:
+        """Wait until all can begin: a group is not formed without a rank that cannot, and torch
+        would wait for it for half an hour.
+
+        Raises:
+            OtherRankError, MemoryError: As :meth:`together`.
+        """
+        self._n_joined = self._n_works
+        self._store.set(self._key("joined", self.rank), "")
+        for rank in range(self.size):
+            joined, ended = self._key("joined", rank), self._key("ended", rank)
+            while not (self._store.check([joined]) or self._store.check([ended])):
+                time.sleep(_PAUSE)
+        if (ended_there := self._ended()) is not None:
+            raise _error_of(*ended_there)
 
     @contextmanager
     def _group(self, device: torch.device) -> Iterator[None]:
@@ -233,11 +256,10 @@ class Ranks(OneProcess):
         patience = time.monotonic() + _GRACE
         while (ended := self._ended()) is None and time.monotonic() < patience:
             time.sleep(_PAUSE)
-        if ended is None:
-            return None
-        rank, reason = ended
-        kind = MemoryError if reason["out of memory"] else OtherRankError
-        return kind(f"on rank {rank}: {reason['error']}")
+        return None if ended is None else _error_of(*ended)
+
+    def _tell_end(self, error: BaseException) -> None:
+        self._store.set(self._key("ended", self.rank), _described(error))
 
     def _ended(self, store: Store | None = None) -> tuple[int, dict[str, Any]] | None:
         """The first rank, besides this one, on which the work has ended by an error."""
@@ -274,3 +296,8 @@ def _described(error: BaseException) -> str:
             "out of memory": is_out_of_memory(error),
         }
     )
+
+
+def _error_of(rank: int, reason: dict[str, Any]) -> Exception:
+    kind = MemoryError if reason["out of memory"] else OtherRankError
+    return kind(f"on rank {rank}: {reason['error']}")

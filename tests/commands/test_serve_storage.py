@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
@@ -24,11 +23,11 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+def served(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """What a server would have been started with."""
-    calls: list[dict[str, Any]] = []
+    calls: list[tuple[str, int]] = []
     monkeypatch.setattr(
-        serve_storage, "run_grpc_proxy_server", lambda storage, **where: calls.append(where)
+        serve_storage, "serve", lambda storage, host, port: calls.append((host, port))
     )
     monkeypatch.setattr(serve_storage, "Interruption", lambda: signal_free)
     return calls
@@ -68,7 +67,7 @@ def test_it_serves_a_new_database_until_it_is_told_to_end(tmp_path: Path) -> Non
 
 def test_passwords_are_masked(
     run: Run,
-    served: list[dict[str, Any]],
+    served: list[tuple[str, int]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -82,14 +81,15 @@ def test_passwords_are_masked(
 
 
 def test_who_listens_to_others_is_warned(
-    run: Run, served: list[dict[str, Any]], tmp_path: Path
+    run: Run, served: list[tuple[str, int]], tmp_path: Path
 ) -> None:
     status, out, errors = run(
         "serve-storage", f"sqlite:///{tmp_path}/a.db", "--host", "0.0.0.0", "--port", "0"
     )
     assert status == 0 and "Only this machine" not in out
     assert errors == "Who can reach 0.0.0.0 can change and delete the studies.\n"
-    assert served[0]["host"] == "0.0.0.0" and served[0]["port"] > 0
+    ((host, port),) = served
+    assert host == "0.0.0.0" and port > 0
 
 
 def test_a_port_that_is_taken_is_one_sentence(run: Run, tmp_path: Path) -> None:

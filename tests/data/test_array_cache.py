@@ -250,6 +250,7 @@ def test_a_directory_that_cannot_be_made_is_an_os_error(tmp_path: Path) -> None:
     [
         ({"CBAL_CACHE": "/a", "XDG_CACHE_HOME": "/b"}, Path("/a")),
         ({"XDG_CACHE_HOME": "/b"}, Path("/b/cbal_optuna")),
+        ({"CBAL_CACHE": "", "XDG_CACHE_HOME": "/b"}, Path("/b/cbal_optuna")),
         ({"XDG_CACHE_HOME": ""}, Path.home() / ".cache/cbal_optuna"),
         ({}, Path.home() / ".cache/cbal_optuna"),
     ],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Mapping
 from contextlib import suppress
 import json
@@ -22,6 +21,7 @@ from torch import distributed
 from cbal_optuna.data import Digits
 from cbal_optuna.objectives import RetrievalObjective
 from cbal_optuna.objectives import SearchSpace
+from cbal_optuna.objectives.search_space import Setting
 from cbal_optuna.training import Augmentation
 from cbal_optuna.training import Checkpoints
 from cbal_optuna.training import Ranks
@@ -85,7 +85,7 @@ def run_rank(folder: Path) -> None:
         follow(folder, ranks)
         return
     study = optuna.create_study(direction="maximize", pruner=PrunedOnce())
-    for n_trials, errors in ((5, {}), (1, {7: KeyboardInterrupt("in trial 5")}), (1, {})):
+    for n_trials, errors in ((5, {}), (1, {7: KeyboardInterrupt("in trial 5")}), (3, {})):
         objective = digits(folder, Mishaps(errors))
         objective.share(ranks)
         with suppress(KeyboardInterrupt):
@@ -112,14 +112,15 @@ def follow(folder: Path, ranks: Ranks) -> None:
     objective = digits(folder, Mishaps(errors))
     objective.share(ranks)
     settings = []
-    works = ranks.works
+    trained = objective._trained
 
-    def noted() -> Iterator[dict[str, Any]]:
-        for work in works():
-            settings.append(work["setting"])
-            yield work
+    def noted(setting: Setting, *rest: Any) -> Any:
+        settings.append(setting)
+        if len(settings) == 8:
+            raise ValueError("not ready for trial 7")
+        return trained(setting, *rest)
 
-    ranks.works = noted  # type: ignore[method-assign]
+    objective._trained = noted  # type: ignore[method-assign]
     objective.follow()
     (folder / "settings.json").write_text(json.dumps(settings))
 
@@ -162,6 +163,12 @@ def test_a_rank_that_fails_fails_the_trial_alone(trials: list[dict[str, Any]]) -
     assert trials[1]["state"] == TrialState.FAIL.name
     assert trials[1]["failure"] == "OtherRankError: on rank 1: ValueError: lost in trial 1"
     assert trials[4]["state"] == TrialState.COMPLETE.name
+
+
+def test_a_rank_that_cannot_begin_is_not_waited_for(trials: list[dict[str, Any]]) -> None:
+    assert trials[7]["state"] == TrialState.FAIL.name
+    assert trials[7]["failure"] == "OtherRankError: on rank 1: ValueError: not ready for trial 7"
+    assert trials[8]["state"] == TrialState.COMPLETE.name
 
 
 def test_a_rank_without_memory_makes_the_setting_infeasible(trials: list[dict[str, Any]]) -> None:

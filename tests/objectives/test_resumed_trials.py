@@ -161,6 +161,24 @@ def test_repeats_and_folds_that_had_ended_are_not_done_again(
     assert trial.user_attrs.keys() == expected.user_attrs.keys()
 
 
+def test_a_training_is_not_done_again_that_was_cut_off_at_its_very_end(
+    objective: Objectives, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove = Checkpoint.remove
+
+    def cut_off(checkpoint: Checkpoint) -> None:
+        remove(checkpoint)
+        interrupt()
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Checkpoint, "remove", cut_off)
+        evaluated(objective())
+    again = objective()
+    steps = steps_trained(monkeypatch, again)
+    assert evaluated(again).state == TrialState.COMPLETE
+    assert steps == []
+
+
 def test_what_a_trial_has_found_is_kept_until_the_storage_has_it(
     objective: Objectives, monkeypatch: pytest.MonkeyPatch
 ) -> None:

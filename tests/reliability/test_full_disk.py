@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 import pytest
 
 from cbal_optuna.objectives import RetrievalObjective
-from cbal_optuna.patient_storage import StorageUnavailableError
+from cbal_optuna.patience import StorageUnavailableError
 from cbal_optuna.report import write_report
 from cbal_optuna.storage import open_storage
 from cbal_optuna.study import run_trials

@@ -1,8 +1,10 @@
-"""A database server that is stopped, for a while or for good, and one that may only be read."""
+"""A database server or a proxy that is stopped, for a while or for good, and what may only be
+read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
@@ -15,25 +17,32 @@ import pytest
 from sqlalchemy import create_engine
 from sqlalchemy import make_url
 
-from cbal_optuna import patient_storage
+from cbal_optuna import patience
 from cbal_optuna.commands import main
 from cbal_optuna.interruption import Interrupted
-from cbal_optuna.patient_storage import StorageUnavailableError
+from cbal_optuna.patience import StorageUnavailableError
 from cbal_optuna.storage import open_storage
 from cbal_optuna.study import run_trials
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Any]:
+PACKAGES = {"postgresql": "psycopg2", "proxy": "grpc"}
+
+
+@pytest.fixture(scope="module", params=PACKAGES)
+def server(request: pytest.FixtureRequest) -> Iterator[Any]:
     """One to be stopped."""
-    pytest.importorskip("psycopg2")
+    pytest.importorskip(PACKAGES[request.param])
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+        start = getattr(import_module("database_servers"), f"running_{request.param}")
         try:
-            server = stack.enter_context(import_module("database_servers").running_postgresql())
+            server = stack.enter_context(start())
         except FileNotFoundError as error:
             pytest.skip(str(error))
         yield server
+
+
+on_postgresql = pytest.mark.parametrize("server", ["postgresql"], indirect=True)
 
 
 def test_a_server_that_comes_back_costs_no_trial(server: Any) -> None:
@@ -41,14 +50,15 @@ def test_a_server_that_comes_back_costs_no_trial(server: Any) -> None:
     downs = {1: "immediate", 2: "fast"}
 
     def stop_before(trial: optuna.Trial) -> float:
-        x = trial.suggest_float("x", 0, 1)
         if mode := downs.pop(trial.number, None):
             server.stop(mode)
-            server.start()
+            starter.submit(server.start)
+        # The server has not seen the trial begin.
+        x = trial.suggest_float("x", 0, 1)
         trial.report(x, 0)
         return x
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), ThreadPoolExecutor(1) as starter:
         warnings.filterwarnings("ignore", ".*it is waited for, 300 seconds at most")
         run_trials(study, stop_before, 4)
     assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 4
@@ -58,8 +68,8 @@ def test_a_server_that_comes_back_costs_no_trial(server: Any) -> None:
 def test_a_server_that_stays_away_is_waited_for_and_named(
     server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patient_storage, "PATIENCE_SECONDS", 0.2)
-    monkeypatch.setattr(patient_storage, "_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(patience, "_PAUSE_SECONDS", 0.05)
     study = optuna.create_study(storage=open_storage(server.url), study_name="away")
 
     def stop(trial: optuna.Trial) -> float:
@@ -76,9 +86,11 @@ def test_a_server_that_stays_away_is_waited_for_and_named(
         server.start()
     assert "\n" not in str(said.value)
     # It is back, and so is the study.
-    assert [t.state for t in study.trials] == [TrialState.RUNNING]
+    again = optuna.load_study(storage=open_storage(server.url), study_name="away")
+    assert [t.state for t in again.trials] == [TrialState.RUNNING]
 
 
+@on_postgresql
 def test_a_signal_ends_the_waiting(server: Any) -> None:
     def interrupted() -> None:
         raise Interrupted(2)
@@ -93,6 +105,7 @@ def test_a_signal_ends_the_waiting(server: Any) -> None:
         server.start()
 
 
+@on_postgresql
 def test_after_the_server_was_away_nobody_is_given_up(server: Any) -> None:
     storage = open_storage(server.url)
     study = optuna.create_study(storage=storage, study_name="silent")
@@ -107,6 +120,7 @@ def test_after_the_server_was_away_nobody_is_given_up(server: Any) -> None:
     assert storage._get_stale_trial_ids(study._study_id) == []
 
 
+@on_postgresql
 def test_who_may_only_read_can_look_at_studies(
     server: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
