@@ -95,9 +95,10 @@ class Summary:
             The standard deviation of the value of one trial close to the recommended setting, as
             estimated.
         tentative:
-            Whether the trials are too few to tell how noisy they are, or so noisy that the model
-            predicts less than half of the differences between them: the intervals and the noise
-            are then likely to be too small, and a gain may be luck.
+            Whether the trials are too few to tell gain from noise, or so noisy that the model
+            predicts less than half of the differences between them: the intervals are then likely
+            to be too small, the noise too unless trials have several trainings, and a gain may be
+            luck.
         near_optimal:
             One for each hyper-parameter.
         converged:

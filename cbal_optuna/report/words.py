@@ -142,7 +142,7 @@ def search_result(summary: Summary, direction: StudyDirection, *, confirmed: boo
         )
         if summary.tentative:
             head += ", which may be noise."
-            sentences.append("These trials do not tell how noisy they are.")
+            sentences.append("These trials alone do not tell gain from noise.")
         elif _overlap(summary.expected, summary.usual_expected):
             head += ", which may be noise."
             sentences.append("These intervals overlap.")

@@ -226,7 +226,7 @@ def test_few_trials_are_said_to_show_no_more_than_noise(path: Path) -> None:
         r"(4\d|50)(\.\d)? % better than the usual one, which may be noise\.",
         page.headline,
     )
-    assert "These trials do not tell how noisy they are." in page.text
+    assert "These trials alone do not tell gain from noise." in page.text
     assert "The best single trial has 0.3 (trial 2), luck included." in page.text
     assert NOISE in page.text
     # No interval, and no noise: the model cannot know them yet.
@@ -296,7 +296,7 @@ def test_a_gain_within_the_noise_is_called_noise(path: Path) -> None:
         add(study, 0.2 + 0.01 * rng.standard_normal(), {**START, "balance": float(balance)})
     page = Page(path, study)
     assert page.headline.endswith("better than the usual one, which may be noise.")
-    assert "These trials do not tell how noisy they are." in page.text
+    assert "These trials alone do not tell gain from noise." in page.text
 
 
 def test_a_gain_whose_intervals_overlap_is_called_noise() -> None:
