@@ -39,7 +39,9 @@ _MANY = 60
 _THINNING = 4
 # Parameters are at most as many prior standard deviations from their prior means.
 _FARTHEST = 5.0
-_MAX_ITERATIONS = 40
+# To find the most probable kernel; of many points, at their numerical limit the line searches of
+# the last iterations take as much as all others.
+_MAX_ITERATIONS, _MAX_EVALUATIONS_OF_MANY = 40, 60
 
 
 @dataclass(frozen=True)
@@ -178,13 +180,16 @@ class Surrogate:
     def _most_probable(self) -> Array:
         """The whitened parameters of the highest posterior density."""
         start = np.zeros(len(self._prior.mean))
+        options = {"maxiter": _MAX_ITERATIONS}
+        if len(self._points) > _MANY:
+            options["maxfun"] = _MAX_EVALUATIONS_OF_MANY
         found: Any = minimize(
             self._objective,
             start,
             jac=True,
             method="L-BFGS-B",
             bounds=[(-_FARTHEST, _FARTHEST)] * len(start),
-            options={"maxiter": _MAX_ITERATIONS},
+            options=options,
         )
         return np.asarray(found.x)
 

@@ -219,6 +219,19 @@ def test_test_classes_have_the_headline(path: Path) -> None:
 NOISE = "tells gain from luck"
 
 
+def test_few_trials_with_repeats_are_said_to_be_too_few_but_their_noise_is_known(
+    path: Path,
+) -> None:
+    study = optuna.create_study(direction="maximize", study_name="a study")
+    for i, noise in enumerate(np.random.default_rng(0).normal(0.0, 0.002, (4, 4))):
+        values = (0.2 + 0.01 * i + noise).tolist()
+        add(study, sum(values) / 4, {**START, "balance": 2.0**i}, values=values)
+    page = Page(path, study)
+
+    assert "These trials are too few, or too noisy, to tell." in page.text
+    assert re.search(r"luck included; one trial is off by about 0\.00[01]", page.text)
+
+
 def test_few_trials_are_said_to_show_no_more_than_noise(path: Path) -> None:
     page = Page(path, study_of(0.2, 0.1, 0.3))
     assert re.fullmatch(
@@ -226,7 +239,7 @@ def test_few_trials_are_said_to_show_no_more_than_noise(path: Path) -> None:
         r"(4\d|50)(\.\d)? % better than the usual one, which may be noise\.",
         page.headline,
     )
-    assert "These trials alone do not tell gain from noise." in page.text
+    assert "These trials do not tell how noisy they are." in page.text
     assert "The best single trial has 0.3 (trial 2), luck included." in page.text
     assert NOISE in page.text
     # No interval, and no noise: the model cannot know them yet.
@@ -296,7 +309,7 @@ def test_a_gain_within_the_noise_is_called_noise(path: Path) -> None:
         add(study, 0.2 + 0.01 * rng.standard_normal(), {**START, "balance": float(balance)})
     page = Page(path, study)
     assert page.headline.endswith("better than the usual one, which may be noise.")
-    assert "These trials alone do not tell gain from noise." in page.text
+    assert "These trials do not tell how noisy they are." in page.text
 
 
 def test_a_gain_whose_intervals_overlap_is_called_noise() -> None:
