@@ -232,7 +232,7 @@ def _parsed(url: str) -> URL:
         # The URL itself may hold a password, so it is not repeated.
         raise ValueError(
             "`storage` is no URL of a database that SQLAlchemy knows; it should look like "
-            "sqlite:///study.db, postgresql://user:password@host/database or grpc://host:port."
+            "sqlite:///study.db, postgresql://user:***@host/database or grpc://host:port."
         ) from error
     # Else a part of a password or an option could be taken for the host, and said.
     if parsed.username is not None and set(url.partition("://")[2].rpartition("@")[0]) & set(

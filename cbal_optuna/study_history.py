@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 import math
 from operator import attrgetter
+import sys
 from typing import TYPE_CHECKING
 import weakref
 
@@ -80,20 +81,34 @@ class StudyHistory:
         self.trials = sorted(trials, key=attrgetter("number"))
         if not self._is_continued():
             self._finished, self._n_settled, self._common, self._space = {}, 0, None, None
+            self._replicates = Replicates()
         self.under_way = []
+        finished: list[FrozenTrial] = []
         for trial in self.trials[self._n_settled :]:
             if trial.number in self._finished:
                 continue
             if not trial.state.is_finished():
                 self.under_way.append(trial)
                 continue
-            self._finished[trial.number] = trial
-            if self._space is not None:
-                self._add(trial, self._space)
+            finished.append(trial)
             if trial.state == TrialState.COMPLETE:
                 known = trial.distributions if self._common is None else self._common
                 self._common = common_distributions([known, trial.distributions])
         self._n_settled = self.under_way[0].number if self.under_way else len(self.trials)
+        self._take(finished)
+
+    def _take(self, finished: Sequence[FrozenTrial]) -> None:
+        most = self._replicates.most_trainings
+        for trial in finished:
+            self._finished[trial.number] = trial
+            if values := _values_of_trainings(trial):
+                self._replicates.add(values)
+        if self._replicates.most_trainings > most:
+            # What has fewer counts less than it did.
+            self._space = None
+        if self._space is not None:
+            for trial in finished:
+                self._add(trial, self._space)
 
     def _is_continued(self) -> bool:
         """Whether the trials are still those of the study, and not of one that was made after it
@@ -118,7 +133,6 @@ class StudyHistory:
         """The points of a space that have been evaluated, a higher value being better."""
         if space != self._space:
             self._space, self._history, self._failures = space, History(), Counter()
-            self._replicates = Replicates()
             for trial in self._finished.values():
                 self._add(trial, space)
         noise = self._replicates.of_one_training
@@ -138,8 +152,6 @@ class StudyHistory:
                 self._history.give_up(trial.number, point)
             return
         values = _values_of_trainings(trial)
-        if values:
-            self._replicates.add(values)
         count = len(values) / self._replicates.most_trainings if values else 1.0
         self._history.add(trial.number, point, self._value(trial), count)
 
@@ -156,11 +168,13 @@ def _values_of_trainings(trial: FrozenTrial) -> list[float]:
     values = trial.user_attrs.get(VALUES)
     if trial.state != TrialState.COMPLETE or not isinstance(values, list) or not values:
         return []
-    if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in values):
+    # Nothing is more than NaN or less; whole numbers may be too large for a float.
+    if not all(isinstance(v, (int, float)) and abs(v) <= sys.float_info.max for v in values):
         return []
     assert trial.value is not None
-    is_mean = math.isclose(math.fsum(values) / len(values), trial.value, rel_tol=1e-6)
-    return values if is_mean or TRAININGS in trial.user_attrs else []
+    mean = math.fsum(v / len(values) for v in values)
+    is_mean = math.isclose(mean, trial.value, rel_tol=1e-6)
+    return list(map(float, values)) if is_mean or TRAININGS in trial.user_attrs else []
 
 
 def common_distributions(

@@ -99,9 +99,9 @@ class Summary:
         noise_is_known:
             Whether the trials have repeats or folds that tell it.
         tentative:
-            Whether the trials are too few to tell how noisy they are, or so noisy that the model
-            predicts less than half of the differences between them: the intervals and the noise
-            are then likely to be too small, and a gain may be luck.
+            Whether the trials are too few, or so noisy that the model predicts less than half of
+            the differences between them: the intervals, and the noise unless it is known, are then
+            likely to be too small, and a gain may be luck.
         near_optimal:
             One for each hyper-parameter.
         converged:

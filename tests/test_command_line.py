@@ -267,6 +267,7 @@ def test_an_infeasible_trial_does_not_stop_the_study(run: Callable[..., Result])
         (["--weights", "nosuch.safetensors"], "`weights` is 'nosuch.safetensors'"),
         (["--image-size", "4000000"], "`image_size` is 4000000"),
         (["--storage", "nonsense"], "`storage` is no URL of a database"),
+        (["--storage", "nonsense"], "://user:\\*\\*\\*@host/database or grpc://host:port"),
         (["--storage", "sqlite:////no/such/x.db"], "/no/such is no folder"),
         (["--storage", "postgresql://me:secret@127.0.0.1:1/x"], "`storage` .*me:\\*\\*\\*@"),
         (["--batch-sizes", "256"], "too few images: `batch_size` must not exceed the 40 images"),

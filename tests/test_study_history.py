@@ -58,7 +58,20 @@ def test_a_trial_of_fewer_trainings_counts_as_much_less() -> None:
 
 
 @pytest.mark.parametrize(
-    "values", ["0.5", 0.5, {}, [], ["a", "b"], [0.4, None], [0.9, 0.3], [0.5, float("inf")]]
+    "values",
+    [
+        "0.5",
+        0.5,
+        {},
+        [],
+        ["a", "b"],
+        [0.4, None],
+        [0.9, 0.3],
+        [0.5, float("inf")],
+        [0.5, float("nan")],
+        [10**400, 0.5],
+        [1.7e308, 1.7e308],
+    ],
 )
 def test_what_somebody_else_calls_values_is_left_alone(values: Any) -> None:
     study = optuna.create_study(direction="maximize")
@@ -68,6 +81,24 @@ def test_what_somebody_else_calls_values_is_left_alone(values: Any) -> None:
 
     assert history.known_noise is None
     assert history.arrays[2].tolist() == [1.0, 1.0, 1.0]
+
+
+def test_trials_count_the_same_in_whatever_order_they_are_read() -> None:
+    study = optuna.create_study(direction="maximize")
+    # As another worker's trial that ends first and has been spared some.
+    late = [study.ask(UNIT) for _ in range(2)]
+    one_by_one = StudyHistory(study)
+    for trial, values in reversed(list(zip(late, ([0.5], [0.5, 0.1, 0.3]), strict=True))):
+        trial.set_user_attr("values", values)
+        trial.set_user_attr("trainings", len(values))
+        study.tell(trial, float(np.mean(values)))
+        one_by_one.read(study)
+        one_by_one.evaluations(SPACE)
+
+    at_once = history_of(study).arrays
+    for found, expected in zip(one_by_one.evaluations(SPACE).arrays, at_once, strict=True):
+        assert found.tolist() == expected.tolist()
+    assert sorted(at_once[2].tolist()) == [pytest.approx(1 / 3), 1.0]
 
 
 @pytest.mark.parametrize("deviation", [0.001, 0.1])

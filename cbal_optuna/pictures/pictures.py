@@ -80,7 +80,7 @@ class Pictures:
                 ),
             )
             pictures._check()
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise ValueError(f"`plain` is no pictures of embeddings: {error!r}") from error
         return pictures
 

@@ -51,7 +51,8 @@ class History:
         total = self._counts.get(point, 0.0) + count
         mean = self._means[point] if total > count else value
         if math.isfinite(mean) and math.isfinite(value):
-            self._means[point] = mean + count * (value / total - mean / total)
+            share = count / total
+            self._means[point] = mean + (share * value - share * mean)
         else:
             self._means[point] = -math.inf if -math.inf in (mean, value) else math.inf
         self._counts[point] = total

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,10 +47,11 @@ class Replicates:
         """The values of one trial, at least one of them, finite, in the order of the trainings.
         Trials may have different numbers of trainings."""
         k = len(values)
-        deviations = np.array(values) - np.mean(values)
         self._n[k] = self._n.get(k, 0) + 1
-        self._sums[k] = self._sums.get(k, np.zeros(k)) + deviations
-        self._squares[k] = self._squares.get(k, 0.0) + float(deviations @ deviations)
+        with np.errstate(over="ignore", invalid="ignore"):
+            deviations = np.array(values) - np.mean(values)
+            self._sums[k] = self._sums.get(k, np.zeros(k)) + deviations
+            self._squares[k] = self._squares.get(k, 0.0) + float(deviations @ deviations)
 
     @property
     def most_trainings(self) -> int:
@@ -58,11 +60,14 @@ class Replicates:
 
     @property
     def of_one_training(self) -> KnownNoise | None:
-        """How noisy the value of one training is; :obj:`None` as long as nothing is known."""
+        """How noisy the value of one training is; :obj:`None` as long as nothing is known, and if
+        values are so large that their squares are not finite."""
         degrees = sum((n - 1) * (k - 1) for k, n in self._n.items())
         if not degrees:
             return None
-        left = sum(
-            self._squares[k] - float(self._sums[k] @ self._sums[k]) / n for k, n in self._n.items()
-        )
-        return KnownNoise(max(0.0, left) / degrees, degrees)
+        with np.errstate(over="ignore", invalid="ignore"):
+            left = sum(
+                self._squares[k] - float(self._sums[k] @ self._sums[k]) / n
+                for k, n in self._n.items()
+            )
+        return KnownNoise(max(0.0, left) / degrees, degrees) if math.isfinite(left) else None

@@ -60,7 +60,8 @@ class Response:
         if noise is not None:
             # Where the scale is flatter, noise is less on it.
             counts = counts * self._scale.flatness(values) ** 2
-            noise = replace(noise, variance=float(noise.variance * self._scale.slope**2))
+            sd = math.sqrt(noise.variance) * self._scale.slope
+            noise = replace(noise, variance=float(sd**2))
         self.surrogate = Surrogate(space, points, transformed, counts, rng, known_noise=noise)
         self._skill = _skill(transformed, self.surrogate.left_out())
         under_way = np.array(sorted(pending)).reshape(-1, len(space.axes))

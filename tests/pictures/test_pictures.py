@@ -55,6 +55,7 @@ def loaded(plain: dict[str, Any]) -> None:
         lambda plain: plain["map"].update(variance="much"),
         lambda plain: plain["map"].update(pca=[[0.0] * 3]),
         lambda plain: plain["map"]["tsne"][0].__setitem__(0, math.nan),
+        lambda plain: plain["map"]["pca"][1].__setitem__(0, 10**400),
         lambda plain: plain["names"].popitem(),
         lambda plain: plain["names"].update({"0": 1}),
         lambda plain: plain["thumbnails"].popitem(),

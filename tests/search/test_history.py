@@ -17,6 +17,13 @@ def test_repeated_evaluations_of_a_point_count_by_their_mean() -> None:
     assert history.best == (0.0,)
 
 
+def test_an_evaluation_that_counts_less_than_one_may_be_as_large_as_a_float() -> None:
+    history = History()
+    history.add(0, (0.0,), 1.7e308, 0.25)
+
+    assert history.value((0.0,)) == 1.7e308
+
+
 def test_an_evaluation_may_count_less_than_another() -> None:
     history = History()
     history.add(0, (0.0,), 1.0, 0.25)

@@ -46,3 +46,7 @@ def test_trials_that_were_spared_some_trainings_tell_of_the_others() -> None:
 @pytest.mark.parametrize("values", [[], [[1.0, 2.0]], [[1.0], [2.0], [3.0]]])
 def test_one_trial_and_trials_of_one_training_tell_nothing(values: list[list[float]]) -> None:
     assert noise_of(values) is None
+
+
+def test_of_values_whose_squares_are_beyond_a_float_nothing_is_known() -> None:
+    assert noise_of([[1e200, 2e200], [3e200, 1e200], [1.0, 2.0]]) is None
