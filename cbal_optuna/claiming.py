@@ -64,6 +64,7 @@ def claim_point(
         if proposal.line == "repeat":
             break
         finished.read(study)
+        history = finished.evaluations(space)
         holders = _holders(finished, trial, space, options.start)
         rivals = holders.get(proposal.point, [])
         evaluated = proposal.point in history

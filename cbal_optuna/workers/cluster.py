@@ -271,7 +271,7 @@ def _check_port(address: str) -> None:
     """ValueError if nobody listens there."""
     named = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
     host, _, port = named.rpartition("://")[2].rpartition(":")
-    if not port.isdigit():
+    if not port.isdecimal():
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), _PORT_TIMEOUT_SECONDS).close()
