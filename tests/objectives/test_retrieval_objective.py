@@ -798,6 +798,17 @@ def test_a_description_leaves_out_what_does_not_matter(
     assert other.description == tiny_objective().description
 
 
+def test_a_study_goes_on_compiled_or_not(tiny_objective: Objectives) -> None:
+    plain, compiled = (
+        tiny_objective(
+            head_only=False,
+            training=TrainingOptions(samples=512, n_evaluations=2, compile=compile),
+        )
+        for compile in (False, True)
+    )
+    assert compiled.description == plain.description
+
+
 def test_a_description_is_plain_json(tiny_objective: Objectives) -> None:
     description = tiny_objective(head_only=False).description
     assert json.loads(json.dumps(description)) == description
