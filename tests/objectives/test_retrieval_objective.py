@@ -681,7 +681,7 @@ def test_preparing_finds_bad_input_before_any_trial(tiny_objective: Objectives) 
         ({"test_share": 1.0}, "`test_share` must be"),
         ({"device": "abacus"}, "`device` is 'abacus'"),
         ({"device": "cuda:99"}, "`device` is 'cuda:99'"),
-        ({"training": TrainingOptions(samples=8)}, "`samples` is 8; .* 16"),
+        ({"training": TrainingOptions(samples=8)}, "`samples` is 8; .* 32"),
         ({"training": TrainingOptions(samples=512, images_per_class=1)}, "`images_per_class` is"),
         ({"training": TrainingOptions(samples=512, images_per_class=3)}, "`batch_size` must be"),
         ({"space": SearchSpace(batch_size=512)}, "`batch_size` must not exceed"),
