@@ -67,6 +67,7 @@ class StudyResult:
     expected: Expectation | None = None
     usual_expected: Expectation | None = None
     noise: float | None = None
+    noise_is_known: bool = False
     tentative: bool = True
     near_optimal: tuple[NearOptimal, ...] = ()
     converged: bool = False

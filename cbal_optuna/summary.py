@@ -35,6 +35,8 @@ _TRIALS_PER_AXIS = 4
 # From a model that predicts a smaller share of the differences between trials, nothing is claimed:
 # of pure noise it may seem to predict as much.
 _MIN_SKILL = 0.5
+# Of an estimate of the noise, which is then good to about a quarter.
+_ENOUGH_DEGREES = 8
 _LINE = np.linspace(0.0, 1.0, 201)
 
 
@@ -94,6 +96,8 @@ class Summary:
         noise:
             The standard deviation of the value of one trial close to the recommended setting, as
             estimated.
+        noise_is_known:
+            Whether the trials have repeats or folds that tell it.
         tentative:
             Whether the trials are too few to tell how noisy they are, or so noisy that the model
             predicts less than half of the differences between them: the intervals and the noise
@@ -112,6 +116,7 @@ class Summary:
     expected: Expectation | None
     usual_expected: Expectation | None
     noise: float | None
+    noise_is_known: bool
     tentative: bool
     near_optimal: tuple[NearOptimal, ...]
     converged: bool
@@ -138,7 +143,7 @@ def summarize(study: Study) -> Summary:
         reason = "The trials have no hyper-parameters in common."
         if model.space.axes:
             reason = "No setting has a finite value."
-        return Summary(usual, best, best, None, None, None, True, (), False, reason)
+        return Summary(usual, best, best, None, None, None, False, True, (), False, reason)
     response, space = model.response, model.space
     point, recommended = model.recommended()
     usual_point = None if usual is None else space.encode(known_values(usual, space))
@@ -150,6 +155,7 @@ def summarize(study: Study) -> Summary:
         _expectation(response, point, study.direction),
         None if usual_point is None else _expectation(response, usual_point, study.direction),
         response.noise,
+        _knows_noise(model.evaluations),
         len(response.points) < _enough(space) or response.skill < _MIN_SKILL,
         tuple(_near_optimal(response, space, j, point) for j in range(len(space.axes))),
         converged,
@@ -235,6 +241,11 @@ def _near_optimal(response: Response, space: Space, j: int, point: Point) -> Nea
     ends = range(first, last + 1) if has_levels else (first, last)
     chosen = tuple(dict.fromkeys(axis.decode(float(positions[i])) for i in ends))
     return NearOptimal(axis.name, chosen, first > 0, last < len(positions) - 1)
+
+
+def _knows_noise(evaluations: History) -> bool:
+    noise = evaluations.known_noise
+    return noise is not None and noise.degrees >= _ENOUGH_DEGREES
 
 
 def _enough(space: Space) -> int:

@@ -84,6 +84,7 @@ def test_the_summary_knows_the_noise_of_trainings_from_few_trials(deviation: flo
         direction="maximize", sampler=CoordinateDescentSampler(x0={"x": 0.9}, seed=0)
     )
     study.optimize(objective, n_trials=12)
-    noise = summarize(study).noise
+    summary = summarize(study)
 
-    assert noise == pytest.approx(deviation / 3**0.5, rel=0.4)
+    assert summary.noise_is_known
+    assert summary.noise == pytest.approx(deviation / 3**0.5, rel=0.4)

@@ -51,6 +51,7 @@ RESULTS = st.builds(
     expected=st.none() | EXPECTATIONS,
     usual_expected=st.none() | EXPECTATIONS,
     noise=st.none() | NUMBERS,
+    noise_is_known=st.booleans(),
     tentative=st.booleans(),
     near_optimal=st.lists(NEAR, max_size=2).map(tuple),
     converged=st.booleans(),

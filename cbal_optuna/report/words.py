@@ -142,7 +142,10 @@ def search_result(summary: Summary, direction: StudyDirection, *, confirmed: boo
         )
         if summary.tentative:
             head += ", which may be noise."
-            sentences.append("These trials do not tell how noisy they are.")
+            if summary.noise_is_known:
+                sentences.append("These trials are too few, or too noisy, to tell.")
+            else:
+                sentences.append("These trials do not tell how noisy they are.")
         elif _overlap(summary.expected, summary.usual_expected):
             head += ", which may be noise."
             sentences.append("These intervals overlap.")
@@ -150,7 +153,9 @@ def search_result(summary: Summary, direction: StudyDirection, *, confirmed: boo
             head += ", as far as a model of the trials can tell gain from noise."
         if not confirmed:
             sentences.append("Training both settings again with fresh seeds tells gain from luck.")
-    noise = "" if summary.tentative else f"; one trial is off by about {label(summary.noise)}"
+    noise = ""
+    if summary.noise_is_known or not summary.tentative:
+        noise = f"; one trial is off by about {label(summary.noise)}"
     sentences.append(
         f"The best single trial has {label(summary.best.value)} (trial {summary.best.number}), "
         f"luck included{noise}."

@@ -28,10 +28,10 @@ from cbal_optuna.feasibility import is_feasible
 from cbal_optuna.losses import SplitInfoNCELoss
 from cbal_optuna.losses import SplitTerms
 from cbal_optuna.objectives import InfeasibleSettingError
+from cbal_optuna.objectives import Outcome
 from cbal_optuna.objectives import RetrievalObjective
 from cbal_optuna.objectives import SearchSpace
 from cbal_optuna.objectives import Setting
-from cbal_optuna.objectives.retrieval import RetrievalOutcome
 from cbal_optuna.report.words import outcome
 from cbal_optuna.training import Augmentation
 from cbal_optuna.training import PHASES
@@ -162,11 +162,16 @@ def test_a_trial_that_is_clearly_worse_is_spared_its_last_trainings(
     folds = {s.validation: v for s, v in zip(objective.splits, (0.5, 0.32, 0.41))}
 
     def run(
-        setting: Setting, train: object, evaluation: tuple[int, ...], **arguments: object
-    ) -> RetrievalOutcome:
+        setting: Setting,
+        train: object,
+        evaluation: tuple[int, ...],
+        *,
+        on_outcome: Callable[[Outcome], None],
+        **arguments: object,
+    ) -> None:
         value = folds[evaluation] - 0.2 * abs(math.log2(setting["balance"] / 2.0))
         value += 0.001 * math.sin(1e3 * value)
-        return replace(known, metrics=replace(known.metrics, map_at_r=value))
+        on_outcome(replace(known, metrics=replace(known.metrics, map_at_r=value)))
 
     monkeypatch.setattr(objective, "run", run)
     study = optuna.create_study(direction="maximize")

@@ -219,6 +219,19 @@ def test_test_classes_have_the_headline(path: Path) -> None:
 NOISE = "tells gain from luck"
 
 
+def test_few_trials_with_repeats_are_said_to_be_too_few_but_their_noise_is_known(
+    path: Path,
+) -> None:
+    study = optuna.create_study(direction="maximize", study_name="a study")
+    for i, noise in enumerate(np.random.default_rng(0).normal(0.0, 0.002, (4, 4))):
+        values = (0.2 + 0.01 * i + noise).tolist()
+        add(study, sum(values) / 4, {**START, "balance": 2.0**i}, values=values)
+    page = Page(path, study)
+
+    assert "These trials are too few, or too noisy, to tell." in page.text
+    assert re.search(r"luck included; one trial is off by about 0\.00[01]", page.text)
+
+
 def test_few_trials_are_said_to_show_no_more_than_noise(path: Path) -> None:
     page = Page(path, study_of(0.2, 0.1, 0.3))
     assert re.fullmatch(
