@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from tempfile import TemporaryDirectory
 import time
 
 import numpy as np
@@ -17,7 +18,9 @@ from optuna.trial import TrialState
 from PIL import Image
 import pytest
 import timm
+import torch
 from torch import Tensor
+import torch._inductor.config
 
 from cbal_optuna import convergence
 from cbal_optuna.command_line import main
@@ -294,6 +297,7 @@ def test_an_infeasible_trial_does_not_stop_the_study(run: Callable[..., Result])
         (["--micro-batch", "0"], "--micro-batch: '0' is not 'auto', 'whole' or a whole number"),
         (["--micro-batch", "half"], "--micro-batch: 'half' is not 'auto', 'whole' or a whole"),
         (["--batch-norm", "whole"], "--batch-norm: invalid choice: 'whole'"),
+        (["--compile"], "`compile` is True; with `head_only` it should be False"),
         (["--checkpoint-every", "0"], "--checkpoint-every: '0' is not a positive number"),
         (["--checkpoint-dir", __file__], "`--checkpoint-dir` is '.*', but '.*' is no folder"),
         (["--checkpoint-dir", f"{__file__}/x"], "'.*/x', but '.*.py' is no folder"),
@@ -311,6 +315,20 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
     assert len(err.strip().splitlines()) == 1
     assert "secret" not in err
     assert re.search(message, err)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_compiler_nothing_is_begun(
+    run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.compiler.reset()
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, "no such compiler"))
+    with TemporaryDirectory() as folder:
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", folder)
+        status, out, err = run("--no-head-only", "--device", "cpu", "--compile")
+    assert (status, out, len(err.splitlines())) == (2, "", 1)
+    assert "`compile` is True, but torch cannot compile for cpu here: " in err
+    assert "no such compiler" in err
     assert list(tmp_path.iterdir()) == []
 
 

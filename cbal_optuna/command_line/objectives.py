@@ -58,6 +58,7 @@ def objective_of(
         learning_rate_rule=options.learning_rate_rule,
         micro_batch=options.micro_batch,
         batch_norm=options.batch_norm,
+        compile=options.compile,
     )
     own: dict[str, Any] = {"augmentation": script.augmentation, "test_share": script.test_share}
     return script.objective(

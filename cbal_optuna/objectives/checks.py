@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
 from cbal_optuna.data import LabelledImages
 from cbal_optuna.objectives.search_space import SearchSpace
+from cbal_optuna.training import TrainingOptions
 
 
 def check_positive(**arguments: int | None) -> None:
@@ -21,6 +24,24 @@ def check_space(space: SearchSpace, loss: str | None) -> SearchSpace:
     if loss not in (None, space.loss):
         raise ValueError(f"`space` is of the {space.loss} loss; `loss` is {loss!r}.")
     return space
+
+
+def check_budget(samples: int, batch_sizes: Sequence[int]) -> None:
+    """That it has room for any batch; raises ValueError."""
+    if max(batch_sizes) > samples:
+        raise ValueError(
+            f"`samples` is {samples}; it should be at least the largest batch size, "
+            f"{max(batch_sizes)}."
+        )
+
+
+def check_compiled(training: TrainingOptions, *, head_only: bool) -> None:
+    """Raises ValueError."""
+    if training.compile and head_only:
+        raise ValueError(
+            "`compile` is True; with `head_only` it should be False, as a linear head has nothing "
+            "to gain."
+        )
 
 
 def check_retrievable(dataset: LabelledImages, items: np.ndarray) -> None:

@@ -23,6 +23,7 @@ from cbal_optuna.evaluation import EmbeddingSpread
 from cbal_optuna.evaluation import normalized_mutual_information
 from cbal_optuna.evaluation import retrieval_metrics
 from cbal_optuna.evaluation import RetrievalMetrics
+from cbal_optuna.objectives.checks import check_compiled
 from cbal_optuna.objectives.checks import check_retrievable
 from cbal_optuna.objectives.checks import check_space
 from cbal_optuna.objectives.objective import Objective
@@ -169,6 +170,7 @@ class RetrievalObjective(Objective[RetrievalOutcome]):
                 f"`images_per_class` is {training.images_per_class}; it should be at least 2, as "
                 "an image that is alone in its class has no positives."
             )
+        check_compiled(training, head_only=head_only)
         self._head_only = head_only
         self._augmentation = augmentation or Augmentation()
         super().__init__(

@@ -32,6 +32,7 @@ from cbal_optuna.objectives.search_space import SearchSpace
 from cbal_optuna.objectives.search_space import Setting
 from cbal_optuna.training import AUTO
 from cbal_optuna.training import BackboneOptions
+from cbal_optuna.training import check_compiler
 from cbal_optuna.training import Checkpoint
 from cbal_optuna.training import Checkpoints
 from cbal_optuna.training import MicroBatches
@@ -102,6 +103,8 @@ class Trainer(ABC):
         training = asdict(self.training)
         # A study may go on where there is less memory; its trials say what theirs was.
         del training["micro_batch"]
+        # Or where there is a compiler, or none.
+        del training["compile"]
         return {
             "dataset": self.dataset.name,
             "images": len(self.dataset),
@@ -241,6 +244,8 @@ class Trainer(ABC):
 
     def _prepared(self) -> Regime:
         if self._regime is None:
+            if self.training.compile:
+                check_compiler(self.device)
             self._regime = self._make_regime()
         return self._regime
 

@@ -23,6 +23,7 @@ from torch import nn
 from cbal_optuna.data import ClassSplit
 from cbal_optuna.data import ImageSplit
 from cbal_optuna.data import LabelledImages
+from cbal_optuna.objectives.checks import check_budget
 from cbal_optuna.objectives.ended import EndedTrainings
 from cbal_optuna.objectives.infeasible import breakdowns_are_infeasible
 from cbal_optuna.objectives.infeasible import InfeasibleSettingError
@@ -292,11 +293,7 @@ class Trainings(Trainer, Generic[OutcomeT]):
         cases = product(self.divisions(VALIDATION), self.space.batch_sizes)
         for (train_part, _), batch_size in cases:
             self._batches(self._items(train_part), batch_size, 0, self.seed)
-            if batch_size > self.training.samples:
-                raise ValueError(
-                    f"`samples` is {self.training.samples}; it should be at least the largest "
-                    f"batch size, {batch_size}."
-                )
+        check_budget(self.training.samples, self.space.batch_sizes)
 
 
 def _digest(items: np.ndarray) -> str:

@@ -9,6 +9,7 @@ from cbal_optuna.training.backbone import RANDOM
 from cbal_optuna.training.backbone import small_stem
 from cbal_optuna.training.checkpoint import Checkpoint
 from cbal_optuna.training.checkpoint import Checkpoints
+from cbal_optuna.training.compiling import check_compiler
 from cbal_optuna.training.gradient_caching import BATCH_NORM_MODES
 from cbal_optuna.training.gradient_caching import cached_forward
 from cbal_optuna.training.gradient_caching import SYNCHRONISED
@@ -22,10 +23,10 @@ from cbal_optuna.training.micro_batches import MicroBatches
 from cbal_optuna.training.micro_batches import WHOLE
 from cbal_optuna.training.model import EmbeddingModel
 from cbal_optuna.training.model import MLP
+from cbal_optuna.training.one_process import OneProcess
 from cbal_optuna.training.options import LEARNING_RATE_RULES
 from cbal_optuna.training.options import TrainingOptions
 from cbal_optuna.training.phases import PHASES
-from cbal_optuna.training.ranks import OneProcess
 from cbal_optuna.training.ranks import Ranks
 from cbal_optuna.training.ranks import ranks_of_environment
 from cbal_optuna.training.regimes import EndToEnd
@@ -61,6 +62,7 @@ __all__ = [
     "ViewAugmentation",
     "WHOLE",
     "cached_forward",
+    "check_compiler",
     "is_out_of_memory",
     "ranks_of_environment",
     "small_stem",

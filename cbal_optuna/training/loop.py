@@ -21,10 +21,12 @@ from cbal_optuna.losses import SplitLoss
 from cbal_optuna.losses import SplitTerms
 from cbal_optuna.training.allocator import keep_freed_memory
 from cbal_optuna.training.checkpoint import Checkpoint
+from cbal_optuna.training.compiling import compiled
 from cbal_optuna.training.curve import TermSums
 from cbal_optuna.training.device_rows import on_device
 from cbal_optuna.training.gradient_caching import ChunkedForward
 from cbal_optuna.training.micro_batches import MicroBatches
+from cbal_optuna.training.one_process import OneProcess
 from cbal_optuna.training.options import LEARNING_RATE_RULES
 from cbal_optuna.training.options import REFERENCE_BATCH_SIZE
 from cbal_optuna.training.options import TrainingOptions
@@ -32,7 +34,6 @@ from cbal_optuna.training.phases import Phase
 from cbal_optuna.training.phases import phase_clock
 from cbal_optuna.training.phases import PhaseClock
 from cbal_optuna.training.phases import STEP_PHASES
-from cbal_optuna.training.ranks import OneProcess
 from cbal_optuna.training.state import TrainingState
 
 
@@ -173,7 +174,8 @@ def train(
         state.resume(checkpoint)
     ranks = ranks or OneProcess()
     state.share(ranks)
-    embed = ranks.parallel(ChunkedForward(model, options.batch_norm), device)
+    encoder = compiled(model) if options.compile else model
+    embed = ranks.parallel(ChunkedForward(encoder, options.batch_norm), device)
     for number, value in enumerate(state.values, 1):
         on_evaluation(number, value)
     model.train()

@@ -48,6 +48,10 @@ class TrainingOptions:
             statistics, which stay as they are, in micro-batches and in whole ones; for pretrained
             weights. ``"synchronised"``: as ``"train"``, but by the statistics of all processes
             that train together, on CUDA devices.
+        compile:
+            Whether the model is trained as ``torch.compile`` makes it: the same function but for
+            rounding and the masks of dropout. That needs a compiler, takes a minute or so for each
+            batch size, and pays after thousands of steps with it, or never.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -60,6 +64,7 @@ class TrainingOptions:
     n_evaluations: int = 4
     micro_batch: int | str = AUTO
     batch_norm: str = "train"
+    compile: bool = False
 
     def __post_init__(self) -> None:
         for name in ("samples", "images_per_class", "n_evaluations"):

@@ -31,6 +31,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from cbal_optuna.training.micro_batches import is_out_of_memory
+from cbal_optuna.training.one_process import OneProcess
 
 
 if TYPE_CHECKING:
@@ -46,51 +47,6 @@ _END = "end"
 
 class OtherRankError(RuntimeError):
     """A training that has ended on another rank."""
-
-
-class OneProcess:
-    """A process that trains alone: all that :class:`Ranks` do together."""
-
-    rank = 0
-    size = 1
-
-    @property
-    def leads(self) -> bool:
-        """Whether this is the process that has the study."""
-        return self.rank == 0
-
-    def prepare(self, prepare: Callable[[], None]) -> None:
-        """Do what leaves files behind: on each machine, one process does so before the others."""
-        prepare()
-
-    def end(self) -> None:
-        """Say, as the leader, that there is no more to do."""
-
-    @contextmanager
-    def together(self, device: torch.device, **work: Any) -> Iterator[None]:
-        """Do some work, described by plain values, on a device of each process.
-
-        Raises:
-            OtherRankError: The work has ended on another rank.
-            MemoryError: It has run out of memory there.
-        """
-        yield
-
-    def meet(self) -> None:
-        """Here the others wait for the leader.
-
-        Raises:
-            OtherRankError: The work has ended there instead.
-        """
-
-    def parallel(self, module: nn.Module, device: torch.device) -> nn.Module:
-        """A module whose parameters and buffers are the leader's and whose gradients are the mean
-        over ranks."""
-        return module
-
-    def shared(self, state: dict[str, Any], device: torch.device) -> dict[str, Any]:
-        """The leader's state: tensors and plain values."""
-        return state
 
 
 class Ranks(OneProcess):

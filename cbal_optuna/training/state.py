@@ -22,8 +22,8 @@ from cbal_optuna.losses import SplitTerms
 from cbal_optuna.training.checkpoint import Checkpoint
 from cbal_optuna.training.curve import TermSums
 from cbal_optuna.training.micro_batches import MicroBatches
+from cbal_optuna.training.one_process import OneProcess
 from cbal_optuna.training.phases import PhaseClock
-from cbal_optuna.training.ranks import OneProcess
 
 
 @dataclass

@@ -50,6 +50,7 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "prune": st.booleans(),
     "head-only": st.booleans(),
     "learning-rate": st.none() | st.floats(1e-9, 1.0),
+    "compile": st.booleans(),
     "micro-batch": st.sampled_from(["auto", "whole"]) | COUNT,
     "checkpoint-every": st.floats(0.1, 100),
 }

@@ -686,7 +686,7 @@ def test_preparing_finds_bad_input_before_any_trial(tiny_objective: Objectives) 
         ({"test_share": 1.0}, "`test_share` must be"),
         ({"device": "abacus"}, "`device` is 'abacus'"),
         ({"device": "cuda:99"}, "`device` is 'cuda:99'"),
-        ({"training": TrainingOptions(samples=8)}, "`samples` is 8; .* 16"),
+        ({"training": TrainingOptions(samples=8)}, "`samples` is 8; .* 32"),
         ({"training": TrainingOptions(samples=512, images_per_class=1)}, "`images_per_class` is"),
         ({"training": TrainingOptions(samples=512, images_per_class=3)}, "`batch_size` must be"),
         ({"space": SearchSpace(batch_size=512)}, "`batch_size` must not exceed"),
@@ -801,6 +801,17 @@ def test_a_description_leaves_out_what_does_not_matter(
         training=TrainingOptions(samples=512, n_evaluations=2, micro_batch=8),
     )
     assert other.description == tiny_objective().description
+
+
+def test_a_study_goes_on_compiled_or_not(tiny_objective: Objectives) -> None:
+    plain, compiled = (
+        tiny_objective(
+            head_only=False,
+            training=TrainingOptions(samples=512, n_evaluations=2, compile=compile),
+        )
+        for compile in (False, True)
+    )
+    assert compiled.description == plain.description
 
 
 def test_a_description_is_plain_json(tiny_objective: Objectives) -> None:
