@@ -258,7 +258,8 @@ def _convergence(
     """Whether the next trial is expected to gain next to nothing, and the reason."""
     needed = min(_enough(space), space.size)
     if len(evaluations) < needed:
-        return False, f"To tell, {needed} settings are needed; {len(evaluations)} have been tried."
+        tried = "1 has" if len(evaluations) == 1 else f"{len(evaluations)} have"
+        return False, f"To tell, {needed} settings are needed; {tried} been tried."
     proposal = most_promising(response, evaluations.__contains__, space, np.random.default_rng(0))
     if proposal is None:
         return True, "All settings have been tried."

@@ -416,7 +416,7 @@ def test_one_trial_is_recommended_and_gains_nothing() -> None:
     assert summary.usual is not None
     assert summary.recommended.number == summary.usual.number == 0
     assert summary.gain == 0.0 and not summary.converged
-    assert summary.reason == "To tell, 12 settings are needed; 1 have been tried."
+    assert summary.reason == "To tell, 12 settings are needed; 1 has been tried."
 
 
 def test_two_trials_of_one_setting_are_averaged() -> None:

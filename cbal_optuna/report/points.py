@@ -26,6 +26,7 @@ MARKS = {
     "infeasible": {"color": "#d64550", "size": 10, "symbol": "x"},
     "pruned": {"color": "#b08a1e", "size": 10, "symbol": "triangle-down"},
     "failed": {"color": "#a05fc0", "size": 10, "symbol": "cross"},
+    "interrupted": {"color": GREY, "size": 10, "symbol": "cross-open"},
     "not finite": {"color": "#d64550", "size": 10, "symbol": "hexagon"},
     "running": {"color": GREY, "size": 10, "symbol": "circle-open"},
 }

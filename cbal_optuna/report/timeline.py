@@ -25,6 +25,7 @@ _COLOURS = {
     "not finite": "#d64550",
     "pruned": "#b08a1e",
     "failed": "#a05fc0",
+    "interrupted": "#d9b8e6",
     "running": GREY,
 }
 

@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from cbal_optuna.feasibility import is_feasible
+from cbal_optuna.objectives import INTERRUPTED
 from cbal_optuna.objectives import Setting
 from cbal_optuna.retraining import SettingComparison
 from cbal_optuna.study_history import TRAININGS
@@ -51,7 +52,9 @@ def outcome(trial: FrozenTrial) -> str:
         if "collapsed" in trial.user_attrs:
             return "collapsed"
         return "ended early" if TRAININGS in trial.user_attrs else "completed"
-    return "failed" if trial.state == TrialState.FAIL else trial.state.name.lower()
+    if trial.state == TrialState.FAIL:
+        return "interrupted" if INTERRUPTED in trial.user_attrs else "failed"
+    return trial.state.name.lower()
 
 
 def label(value: Any) -> str:

@@ -134,12 +134,13 @@ def test_trials_without_a_value_are_marked_by_what_became_of_them(
 ) -> None:
     add(searched, 0.2, state=TrialState.PRUNED)
     add(searched, math.inf)
+    add(searched, None, state=TrialState.FAIL, interrupted="KeyboardInterrupt: ")
     add(searched, None, state=TrialState.RUNNING)
     figure = figure_of(searched)
-    names = ["infeasible", "failed", "pruned", "not finite", "running"]
+    names = ["infeasible", "failed", "interrupted", "pruned", "not finite", "running"]
     marks = [trace(figure, name) for name in names]
-    assert [len(mark.x) for mark in marks] == [1] * 5
-    assert len({mark.marker.symbol for mark in marks}) == 5
+    assert [len(mark.x) for mark in marks] == [1] * 6
+    assert len({mark.marker.symbol for mark in marks}) == 6
 
 
 def test_a_violated_constraint_makes_a_trial_infeasible() -> None:

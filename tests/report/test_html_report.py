@@ -493,22 +493,32 @@ def test_the_table_has_a_row_for_each_trial_and_reasons(path: Path) -> None:
     study = study_of(0.2, 0.3)
     add(study, 0.0, infeasible="out of memory: 80 GiB")
     add(study, None, state=TrialState.FAIL, failure="OSError: disk full")
+    add(study, None, state=TrialState.FAIL, interrupted="Interrupted: SIGTERM")
     add(study, None, {}, state=TrialState.RUNNING)
     page = Page(path, study)
     header, *rows = page.table("outcome")
     assert header == [
         "trial", "outcome", "value", "balance", "temperature", "batch_size", "duration", "reason"
     ]  # fmt: skip
-    assert [row[0] for row in rows] == ["0", "1", "2", "3", "4"]
+    assert [row[0] for row in rows] == ["0", "1", "2", "3", "4", "5"]
     assert [row[1] for row in rows] == [
         "completed",
         "completed",
         "infeasible",
         "failed",
+        "interrupted",
         "running",
     ]
-    assert [row[-1] for row in rows] == ["", "", "out of memory: 80 GiB", "OSError: disk full", ""]
-    assert "5 trials: 2 completed, 1 infeasible, 1 failed, 1 running." in page.text
+    assert [row[-1] for row in rows] == [
+        "",
+        "",
+        "out of memory: 80 GiB",
+        "OSError: disk full",
+        "Interrupted: SIGTERM",
+        "",
+    ]
+    counts = "2 completed, 1 infeasible, 1 failed, 1 interrupted, 1 running"
+    assert f"6 trials: {counts}." in page.text
 
 
 def test_a_collapsed_trial_is_called_one_and_keeps_its_value(path: Path) -> None:

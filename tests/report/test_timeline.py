@@ -8,6 +8,7 @@ from optuna.study import Study
 from optuna.trial import create_trial
 from optuna.trial import TrialState
 
+from cbal_optuna.objectives import INTERRUPTED
 from cbal_optuna.report import timeline
 
 
@@ -58,3 +59,11 @@ def test_long_studies_are_in_minutes_and_hours() -> None:
 
 def test_a_study_without_trials_says_so() -> None:
     assert timeline(study_of()).layout.annotations[0].text == "No trial has begun yet."
+
+
+def test_a_trial_that_was_interrupted_is_shown_as_such() -> None:
+    study = optuna.create_study()
+    trial = create_trial(state=TrialState.FAIL, user_attrs={INTERRUPTED: "Interrupted: SIGTERM"})
+    trial.datetime_start, trial.datetime_complete = BEGIN, BEGIN + timedelta(seconds=3)
+    study.add_trial(trial)
+    assert bars(study) == {"interrupted": [(0, 3, 1)]}
