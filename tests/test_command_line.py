@@ -322,8 +322,8 @@ def test_without_a_compiler_nothing_is_begun(
     run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.compiler.reset()
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, "no such compiler"))
-    with TemporaryDirectory() as folder:
+    none = torch._inductor.config.patch({"cpp.cxx": (None, "no such compiler")})
+    with none, TemporaryDirectory() as folder:
         monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", folder)
         status, out, err = run("--no-head-only", "--device", "cpu", "--compile")
     assert (status, out, len(err.splitlines())) == (2, "", 1)
