@@ -88,6 +88,7 @@ def main() -> None:
     results = {
         "sooner": sooner(options),
         "synchronous_commit": _setting(options.storage, "synchronous_commit"),
+        "fsync": _setting(options.storage, "fsync"),
         "stored": stored(options.storage),
         "workers": rates(options),
     }
