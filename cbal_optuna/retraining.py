@@ -166,6 +166,8 @@ def stored_comparisons(
             study = load_study(study_name=_comparison_name(study_name, part), storage=storage)
         except KeyError:
             continue
+        if not _says_what_is_compared(study):
+            continue
         seeds = sorted(_trainings(study, usual).keys() & _trainings(study, best).keys())
         if seeds and (part == TEST or usual != best):
             comparisons.append(_compared(study, part, tuple(seeds), usual, best))
@@ -191,6 +193,14 @@ def is_comparison(study_name: str) -> bool:
 
 def _comparison_name(study_name: str, part: str) -> str:
     return f"{study_name}.{part}"
+
+
+def _says_what_is_compared(study: Study) -> bool:
+    """Studies of something else may have such a name."""
+    measures, held_out = map(study.user_attrs.get, (_MEASURES, _HELD_OUT))
+    if not isinstance(measures, list) or not measures:
+        return False
+    return all(isinstance(name, str) for name in (*measures, held_out))
 
 
 def _compared(
@@ -224,10 +234,15 @@ def _stored_pictures(
 
 
 def _trainings(study: Study, setting: Setting) -> dict[int, FrozenTrial]:
-    """With this setting, by seed."""
+    """With this setting, by seed: trials that say it, and all that is compared."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    measures = study.user_attrs[_MEASURES]
     return {
-        t.user_attrs["seed"]: t for t in trials if t.params == setting and "seed" in t.user_attrs
+        t.user_attrs["seed"]: t
+        for t in trials
+        if t.params == setting
+        and isinstance(t.user_attrs.get("seed"), int)
+        and all(isinstance(t.user_attrs.get(m), (int, float)) for m in measures)
     }
 
 

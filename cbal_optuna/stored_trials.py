@@ -18,9 +18,13 @@ from optuna.trial import FrozenTrial
 from optuna.trial import Trial
 from optuna.trial import TrialState
 
+from cbal_optuna.study_history import TRAININGS
+
 
 #: The user attribute of a failed trial that says why it failed.
 FAILURE = "failure"
+#: That of a trial that a signal has ended.
+INTERRUPTED = "interrupted"
 _SILENCE = "no sign of life"
 _MAX_RETRIES = 3
 
@@ -95,8 +99,9 @@ def retry_callback() -> dict[str, Any]:
     callback = (current or optuna.storages.RetryFailedTrialCallback)(max_retry=_MAX_RETRIES)
 
     def retried(study: Study, trial: FrozenTrial) -> None:
-        # Else the retry would have it as well.
-        trial.user_attrs.pop(FAILURE, None)
+        # Else the retry would have them as well.
+        for how_it_ended in (FAILURE, INTERRUPTED, TRAININGS):
+            trial.user_attrs.pop(how_it_ended, None)
         callback(study, trial)
 
     return {f"{'heartbeat_stale' if current else 'failed'}_trial_callback": retried}

@@ -25,13 +25,13 @@ from optuna.trial import TrialState
 from tqdm import tqdm
 
 from cbal_optuna.named_samplers import named_sampler
-from cbal_optuna.objectives import INTERRUPTED
 from cbal_optuna.objectives import Objective
 from cbal_optuna.objectives import Outcome
 from cbal_optuna.plain_text import printable
 from cbal_optuna.stored_trials import ask
 from cbal_optuna.stored_trials import evaluate
 from cbal_optuna.stored_trials import FAILURE
+from cbal_optuna.stored_trials import INTERRUPTED
 from cbal_optuna.stored_trials import retry_stale_trials
 from cbal_optuna.stored_trials import was_given_up
 from cbal_optuna.summary import USUAL

@@ -84,8 +84,8 @@ class Summary:
     Attributes:
         usual:
             The trial of the usual setting, which studies of this package name in their user
-            attribute :data:`USUAL`; trial 0 of other studies. :obj:`None` if it has no finite
-            and feasible value.
+            attribute :data:`USUAL`; in other studies it is that of trial 0. :obj:`None` if no
+            trial has a finite and feasible value of it.
         best:
             The trial of the best value, luck included.
         recommended:
@@ -175,12 +175,15 @@ def recommended_trial(study: Study) -> FrozenTrial:
 
 def usual_trial(study: Study) -> FrozenTrial | None:
     """The trial of the usual setting: see :class:`Summary`."""
+    trials = study.get_trials(deepcopy=False)
     params = study.user_attrs.get(USUAL)
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        is_usual = trial.number == 0 if params is None else trial.params == params
-        assert trial.value is not None
-        if is_usual and is_feasible(trial) and math.isfinite(trial.value):
-            return trial
+    if params is None and trials:
+        params = trials[0].params
+    for trial in trials:
+        if trial.state == TrialState.COMPLETE and trial.params == params and is_feasible(trial):
+            assert trial.value is not None
+            if math.isfinite(trial.value):
+                return trial
     return None
 
 

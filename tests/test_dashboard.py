@@ -153,6 +153,15 @@ def test_pictures_of_the_embeddings_are_figures_too(compared: Study) -> None:
     assert len(figures["cbal-neighbours"]["layout"]["images"]) == 6 * 13
 
 
+def test_what_a_comparison_was_evaluated_on_is_no_markup(compared: Study) -> None:
+    comparison = optuna.load_study(study_name="tiny.test", storage=compared._storage)
+    comparison.set_user_attr("held_out", "<b>a_b</b>")
+    update_dashboard(compared)
+    title = figures_of(compared)["cbal-map-tsne"]["layout"]["title"]["text"]
+    assert title == "Embeddings by t-SNE, test &lt;b&gt;a_b&lt;/b&gt;"
+    assert r"Test \<b\>a\_b\</b\>, 1 fresh seed" in shown(compared)["note"]["body"]
+
+
 def test_updates_after_trials_know_what_has_been_compared(compared: Study) -> None:
     DashboardUpdates(compared)()
     assert "cbal-map-tsne" in figures_of(compared)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterator
+import multiprocessing.connection
+import operator
 import os
 from pathlib import Path
 import signal
@@ -379,6 +381,24 @@ def test_an_address_that_refuses_is_said_at_once(
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
     with pytest.raises(ValueError, match=f"`ray` is '{address}', where no cluster answers: "):
         connect(address, "grpc://head:13000")
+
+
+def test_a_process_that_dies_at_once_is_one_sentence_and_leaves_no_pipe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ends: list[Any] = []
+    pipe = multiprocessing.connection.Pipe
+
+    def spy(duplex: bool) -> Any:
+        ends.extend(pipe(duplex))
+        return tuple(ends)
+
+    monkeypatch.setattr(multiprocessing.connection, "Pipe", spy)
+    # Takes what it is given, and is done.
+    monkeypatch.setattr(cluster, "drive", operator.is_)
+    with pytest.raises(NoWorkerError, match="the Ray cluster 'local' is lost"):
+        cluster.Cluster(LOCAL, "sqlite:///study.db")
+    assert [end.closed for end in ends] == [True, True]
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import optuna
 from optuna.artifacts import get_all_artifact_meta
 from optuna.storages import InMemoryStorage
 from optuna.storages import RDBStorage
+from optuna.trial import create_trial
 import pytest
 
 from cbal_optuna.objectives import RetrievalObjective
@@ -149,6 +150,40 @@ def test_stored_comparisons_have_their_pictures(
     comparison = compared(tiny_objective(), storage)
     (stored,) = stored_comparisons(storage, "tiny", USUAL, BEST)
     assert stored.pictures == comparison.pictures
+
+
+@pytest.mark.parametrize(
+    ("measures", "held_out"),
+    [
+        (None, None),
+        (["map_at_r"], None),
+        (3, "classes"),
+        ([], "classes"),
+        ([{}], "classes"),
+        (["another"], "classes"),
+    ],
+)
+def test_a_study_of_something_else_is_no_comparison(measures: Any, held_out: str | None) -> None:
+    storage, found = InMemoryStorage(), {"seed": 1000, "map_at_r": 0.5}
+    study = optuna.create_study(study_name="tiny.test", storage=storage)
+    for name, value in {"measures": measures, "held_out": held_out}.items():
+        if value is not None:
+            study.set_user_attr(name, value)
+    study.add_trials(create_trial(value=1.0, user_attrs=found) for _ in range(2))
+    assert stored_comparisons(storage, "tiny", {}, {}) == []
+
+
+def test_a_training_whose_seed_is_a_text_is_not_compared(
+    tiny_objective: Callable[..., RetrievalObjective],
+) -> None:
+    storage = InMemoryStorage()
+    compared(tiny_objective(), storage, n_seeds=1)
+    study = optuna.load_study(study_name="tiny.validation", storage=storage)
+    for trial in study.trials:
+        trial.user_attrs["seed"] = "<b>"
+        study.add_trial(trial)
+    (stored,) = stored_comparisons(storage, "tiny", USUAL, BEST)
+    assert stored.seeds == (1000,)
 
 
 def test_without_a_place_for_artifacts_there_are_no_pictures(

@@ -10,11 +10,14 @@ from optuna.trial import TrialState
 import pytest
 
 from cbal_optuna import storage as storage_module
+from cbal_optuna.report.words import outcome
 from cbal_optuna.storage import open_storage
 from cbal_optuna.stored_trials import ask
 from cbal_optuna.stored_trials import evaluate
+from cbal_optuna.stored_trials import INTERRUPTED
 from cbal_optuna.stored_trials import retry
 from cbal_optuna.stored_trials import retry_stale_trials
+from cbal_optuna.study_history import TRAININGS
 
 
 def test_a_worker_that_was_killed_before_its_first_sign_of_life_is_missed(tmp_path: Path) -> None:
@@ -67,6 +70,18 @@ def test_the_trial_of_a_worker_known_to_be_dead_is_retried_a_few_times(tmp_path:
     assert [t.state for t in study.trials] == [TrialState.FAIL] * 4
     assert len({t.params["x"] for t in study.trials}) == 1
     assert study.trials[0].user_attrs["failure"] == "its worker was killed"
+
+
+def test_a_retry_does_not_say_how_the_trial_before_it_ended(tmp_path: Path) -> None:
+    study = optuna.create_study(storage=open_storage(f"sqlite:///{tmp_path}/study.db"))
+    trial = ask(study)
+    for name, value in {TRAININGS: 1, INTERRUPTED: "Interrupted: SIGTERM", "seed": 7}.items():
+        trial.set_user_attr(name, value)
+    retry(study, study.trials[0], "its worker was killed")
+    study.tell(ask(study), 0.5)
+    died, retried = study.trials
+    assert (outcome(died), outcome(retried)) == ("interrupted", "completed")
+    assert retried.user_attrs == {"seed": 7}
 
 
 def test_a_killed_workers_trial_is_retried_at_its_point(

@@ -69,7 +69,8 @@ def add(
             params=dict(params),
             distributions={name: distributions[name] for name in params},
             state=state,
-            system_attrs={} if feasible else {"constraints": [1.0]},
+            # To Optuna 4 a trial without is infeasible as soon as another one is.
+            system_attrs={"constraints": [-1.0 if feasible else 1.0]},
         )
     )
 
@@ -176,6 +177,20 @@ def test_infeasible_trials_are_never_recommended() -> None:
     summary = summarize(study)
     assert summary.best.number < 5 and summary.recommended.number < 5
     assert summary.expected is not None and summary.expected.value < 1.1
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+def test_the_usual_setting_is_known_by_its_parameters_if_trial_0_failed(is_named: bool) -> None:
+    usual = {"x": 0.5, "y": 0.5}
+    study = study_of([])
+    if is_named:
+        study.set_user_attr("usual", usual)
+    add(study, None, usual, state=TrialState.FAIL)
+    add(study, 0.2, {"x": 0.1, "y": 0.9})
+    assert summarize(study).usual is None
+    add(study, 0.5, usual)
+    found = summarize(study).usual
+    assert found is not None and found.number == 2
 
 
 @pytest.mark.parametrize(("value", "direction"), [(-math.inf, "maximize"), (math.inf, "minimize")])

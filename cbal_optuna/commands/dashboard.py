@@ -35,7 +35,8 @@ def add(commands: Commands[Parser]) -> None:
         commands,
         "dashboard",
         run,
-        "Show studies in the browser, with their results as notes and their figures.",
+        "Show all studies of a storage in the browser, those of `--study` with their results as "
+        "notes and their figures.",
         "sqlite:///cub200.db --port 8080",
     )
     add_address(parser, 8080)

@@ -33,6 +33,7 @@ def add(commands: Commands[Parser]) -> None:
         "there are several.",
         "sqlite:///cub200.db --study cub200 --n-trials 40 --root DIR. Options of the study may "
         "follow, as its script has them, and hold over those that it had",
+        several=False,
     )
     parser.allow_abbrev = False
     parser.set_defaults(more=[])

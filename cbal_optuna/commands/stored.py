@@ -26,6 +26,8 @@ def add_command(
     run: Callable[[argparse.Namespace], None],
     description: str,
     example: str,
+    *,
+    several: bool = True,
 ) -> Parser:
     """A command that takes a storage and names of studies.
 
@@ -38,6 +40,8 @@ def add_command(
             What it does, in a sentence.
         example:
             Its arguments, for ``--help``.
+        several:
+            Whether it takes several studies.
     """
     parser = commands.add_parser(
         name,
@@ -53,10 +57,11 @@ def add_command(
     )
     parser.add_argument(
         "--study",
-        nargs="+",
+        nargs="+" if several else 1,
         default=[],
         metavar="NAME",
-        help="(default: all, but for those that hold trainings with fresh seeds)",
+        help=f"(default: {'all' if several else 'the only one'}, but for those that hold "
+        "trainings with fresh seeds)",
     )
     parser.add_argument("--json", action="store_true", help="say the result as JSON")
     parser.set_defaults(run=run, more=None)

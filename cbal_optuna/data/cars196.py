@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from cbal_optuna.data.image_folder import class_folders
 from cbal_optuna.data.image_folder import class_images
 from cbal_optuna.data.images import ImageFiles
@@ -191,7 +193,7 @@ def _annotations(path: Path, field: str, n_classes: int) -> tuple[list[str], lis
 
 
 def _number(value: Value) -> int:
-    if not isinstance(value, tuple) or len(value) != 1:
+    if not isinstance(value, np.ndarray) or len(value) != 1:
         raise ValueError("got a text or several numbers")
     return int(value[0])
 

@@ -15,17 +15,21 @@ import zlib
 import numpy as np
 
 
-# A structure is a list with a dictionary for each of its elements, numbers are a tuple.
-Value: TypeAlias = "str | tuple[float, ...] | list[Value] | list[dict[str, Value]]"
+# A structure is a list with a dictionary for each of its elements.
+Value: TypeAlias = "str | np.ndarray | list[Value] | list[dict[str, Value]]"
 
-# Of the file, and of a variable when it is decompressed: some eight times what Cars-196 has.
-_MAX_BYTES = 2**26
+# Of the file, and of a variable when it is decompressed: twice what Cars-196 has. What is made of
+# it may take thirty times as much, if it is a structure of nothing.
+_MAX_BYTES = 2**24
+# Of all names of a structure's fields, and of the dimensions of an array.
+_MAX_CHARACTERS, _MAX_DIMENSIONS = 2**14, 32
 _HEADER = 128
 _MATRIX, _COMPRESSED = 14, 15
 # Types of data.
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8"}
 _NUMBERS |= {12: "i8", 13: "u8"}
 _TEXTS = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18: "utf-32"}
+_NOTHING = np.empty(0)
 # Classes of arrays; those from the last on are of numbers.
 _CELL, _STRUCT, _CHAR, _FIRST_NUMERIC = 1, 2, 4, 6
 
@@ -91,12 +95,11 @@ class _Elements:
         self._at = end if kind == _COMPRESSED else end + (self._at - end) % 8
         return kind, self._data[begin:end]
 
-    def numbers(self) -> list[float]:
+    def numbers(self) -> np.ndarray:
         kind, data = self.next()
         if kind not in _NUMBERS:
             raise ValueError(f"data of type {kind} are no numbers")
-        numbers: list[float] = np.frombuffer(data, self.order + _NUMBERS[kind]).tolist()
-        return numbers
+        return np.frombuffer(data, self.order + _NUMBERS[kind])
 
     def text(self) -> str:
         kind, data = self.next()
@@ -111,14 +114,17 @@ class _Elements:
         kind, data = self.next()
         if kind != _MATRIX:
             raise ValueError(f"data of type {kind} are no array")
-        return _Array(_Elements(data, self.order)).value() if data else ()
+        return _Array(_Elements(data, self.order)).value() if data else _NOTHING
 
 
 class _Array:
     def __init__(self, elements: _Elements) -> None:
         self._elements = elements
         self._kind = int(elements.numbers()[0]) & 0xFF
-        self._n = math.prod(int(length) for length in elements.numbers())
+        lengths = elements.numbers()
+        if lengths.size > _MAX_DIMENSIONS:
+            raise ValueError(f"an array has {lengths.size} dimensions")
+        self._n = math.prod(map(int, lengths))
         self.name = elements.text()
 
     def value(self) -> Value:
@@ -129,14 +135,14 @@ class _Array:
         if self._kind == _STRUCT:
             return self._structure()
         if self._kind >= _FIRST_NUMERIC:
-            return tuple(self._elements.numbers())
+            return self._elements.numbers()
         raise ValueError(f"arrays of class {self._kind} are not read")
 
     def _structure(self) -> list[dict[str, Value]]:
         length = int(self._elements.numbers()[0])
         names = self._elements.text()
-        if length < 1 or not names:
-            raise ValueError("a structure has no fields")
+        if length < 1 or not 0 < len(names) <= _MAX_CHARACTERS:
+            raise ValueError("a structure has no fields, or too many")
         fields = [names[i : i + length].split("\0")[0] for i in range(0, len(names), length)]
         return [{name: self._elements.array() for name in fields} for _ in range(self._n)]
 

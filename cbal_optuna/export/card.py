@@ -168,8 +168,8 @@ def _results(study: Study, seed: int, comparisons: Sequence[SettingComparison]) 
             else "trained without the validation part, as in the study"
         )
         yield (
-            f"On the {comparison.evaluated_on}, {trained}: mean and 95 % interval by Student's t "
-            f"distribution over trainings with the seeds {label(comparison.seeds)}."
+            f"On the {escaped(comparison.evaluated_on)}, {trained}: mean and 95 % interval by "
+            f"Student's t distribution over trainings with the seeds {label(comparison.seeds)}."
         )
         header, rows = _measured(comparison, seed)
         yield markdown_table(header, *rows)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from cbal_optuna.objectives.carrying import carry_over
 from cbal_optuna.objectives.infeasible import InfeasibleSettingError
 from cbal_optuna.objectives.objective import CURVE
-from cbal_optuna.objectives.objective import INTERRUPTED
 from cbal_optuna.objectives.objective import Objective
 from cbal_optuna.objectives.objective import versions
 from cbal_optuna.objectives.outcome import mean_attributes
@@ -26,7 +25,6 @@ from cbal_optuna.objectives.trainings import VALIDATION
 __all__ = [
     "BATCH_SIZES",
     "CURVE",
-    "INTERRUPTED",
     "InfeasibleSettingError",
     "LOSSES",
     "Objective",

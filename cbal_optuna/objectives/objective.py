@@ -27,14 +27,14 @@ from cbal_optuna.objectives.trainings import OutcomeT
 from cbal_optuna.objectives.trainings import Trainings
 from cbal_optuna.objectives.trainings import VALIDATION
 from cbal_optuna.stored_trials import FAILURE
+from cbal_optuna.stored_trials import INTERRUPTED
 from cbal_optuna.study_history import TRAININGS
 from cbal_optuna.study_history import VALUES
 from cbal_optuna.version import __version__
 
 
-#: The user attribute of a trial that a signal has ended.
-INTERRUPTED = "interrupted"
-#: That of the terms of the loss in the course of the training: up to 50 numbers for each.
+#: The user attribute of the terms of the loss in the course of the training: up to 50 numbers for
+#: each.
 CURVE = "curve"
 
 

@@ -111,8 +111,9 @@ def axes_of(trials: Sequence[FrozenTrial]) -> list[Axis]:
 
 
 def text_label(value: Any, longest: int = _LONGEST_TEXT) -> str:
-    """A name or value as a figure's text, which plotly reads as a small subset of HTML."""
+    """A name or value as a figure's text, which plotly reads as a small subset of HTML: it knows
+    no entity of a quotation mark."""
     text = label(value)
     if len(text) > longest:
         text = text[: longest - 1] + "…"
-    return escape(text)
+    return escape(text, quote=False)

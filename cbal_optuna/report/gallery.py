@@ -11,6 +11,7 @@ from functools import partial
 from optuna.study import Study
 import plotly.graph_objects as go
 
+from cbal_optuna.report.axes import text_label
 from cbal_optuna.report.figures import history
 from cbal_optuna.report.figures import slices
 from cbal_optuna.report.maps import titled_maps
@@ -101,4 +102,4 @@ def drawn_pictures(pictured: Pictured) -> Iterator[tuple[str, str, go.Figure]]:
     for name, (title, draw) in OF_PICTURES.items():
         figure = draw(pictured)
         if figure is not None:
-            yield name, f"{title}, {pictured.where}", figure
+            yield name, f"{title}, {text_label(pictured.where)}", figure

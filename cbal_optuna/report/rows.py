@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial
 
-from cbal_optuna.objectives import INTERRUPTED
 from cbal_optuna.report.words import expectation
 from cbal_optuna.report.words import label
 from cbal_optuna.report.words import METRIC_NAMES
 from cbal_optuna.report.words import near_values
 from cbal_optuna.report.words import outcome
 from cbal_optuna.retraining import SettingComparison
+from cbal_optuna.stored_trials import INTERRUPTED
 from cbal_optuna.summary import NEAR_OPTIMAL
 from cbal_optuna.summary import Summary
 

@@ -26,7 +26,9 @@ def loss_snippet(study: Study, trial: FrozenTrial) -> str:
     setting = known_setting(study, trial)
     name, parameters = _LOSSES[loss]
     arguments = ", ".join(f"{p}={setting[p]!r}" for p in parameters if p in setting)
-    rest = [f"{p} = {value!r}" for p, value in setting.items() if p not in parameters]
+    # Studies of others may have hyper-parameters of any name.
+    others = (p for p in setting if p not in parameters and p.isidentifier())
+    rest = [f"{p} = {setting[p]!r}" for p in others]
     return "\n".join(
         [
             f"from cbal_optuna import {name}",

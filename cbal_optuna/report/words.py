@@ -19,9 +19,9 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from cbal_optuna.feasibility import is_feasible
-from cbal_optuna.objectives import INTERRUPTED
 from cbal_optuna.objectives import Setting
 from cbal_optuna.retraining import SettingComparison
+from cbal_optuna.stored_trials import INTERRUPTED
 from cbal_optuna.study_history import TRAININGS
 from cbal_optuna.summary import Expectation
 from cbal_optuna.summary import NearOptimal
@@ -193,8 +193,9 @@ def near_values(near: NearOptimal, distribution: BaseDistribution) -> str:
     """From the lowest to the highest, categories one by one; and which ends of the range they
     reach."""
     if isinstance(distribution, CategoricalDistribution):
-        return label(near.values)
-    text = " to ".join(dict.fromkeys(map(label, (near.values[0], near.values[-1]))))
+        text = label(near.values)
+    else:
+        text = " to ".join(dict.fromkeys(map(label, (near.values[0], near.values[-1]))))
     ends = [("lower", near.bounded_below), ("upper", near.bounded_above)]
     reached = " and the ".join(name for name, bounded in ends if not bounded)
     plural = "s" if " and " in reached else ""

@@ -99,6 +99,7 @@ class Cluster:
             complaint = self._receive()
         except BaseException:
             self._process.kill()
+            self.close()
             raise
         if complaint is not None:
             self.close()

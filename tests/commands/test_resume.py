@@ -96,6 +96,7 @@ def test_options_hold_over_those_that_are_stored_and_are_stored(
         (("--storage", "sqlite:///x.db"), "`--storage` is that of the study to resume"),
         (("--study-name", "x"), "`--study-name` is that of the study to resume"),
         (("--study", "x"), "`--study` is 'x'; it should be one of 'digits'"),
+        (("--study", "digits", "x"), "unrecognized arguments: x"),
         (("--root", "x"), "unrecognized arguments: --root x"),
     ],
 )
@@ -112,6 +113,12 @@ def test_settings_that_disagree_are_told_and_nothing_is_written(
     assert (status, out, len(error.splitlines())) == (2, "", 1)
     assert message in error
     assert (tmp_path / "digits.db").read_bytes() == before
+
+
+def test_help_says_that_it_is_a_single_study(run: Run) -> None:
+    status, out, _ = run("resume", "--help")
+    assert status == 0
+    assert "[--study NAME] " in out and "(default: the only one, but for those" in out
 
 
 def test_what_cannot_be_taken_up_says_why(

@@ -26,6 +26,7 @@ from cbal_optuna.objectives import RetrievalObjective
 from cbal_optuna.objectives import SelfSupervisedObjective
 from cbal_optuna.objectives import SelfSupervisedSpace
 from cbal_optuna.retraining import compare_settings
+from cbal_optuna.retraining import SettingComparison
 from cbal_optuna.training import TrainingOptions
 
 
@@ -182,6 +183,16 @@ def test_a_card_says_what_the_model_is(
     assert config["num_classes"] == config["cbal_optuna"]["embedding_dim"] == 8
     assert config["cbal_optuna"]["setting"]["balance"] == 1.0
     assert config["cbal_optuna"]["seed"] == 2000
+
+
+def test_what_a_comparison_was_evaluated_on_is_no_markup_of_a_card(
+    tiny_objective: Callable[..., RetrievalObjective], searched: Searched, tmp_path: Path
+) -> None:
+    objective, values = tiny_objective(), {"map_at_r": np.array([0.1])}
+    compared = SettingComparison("test", (2000,), values, values, held_out="<b>a_b</b>")
+    export_model(tmp_path / "model", objective, searched(objective), [compared])
+    card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    assert r"On the test \<b\>a\_b\</b\>, this model's seed" in card
 
 
 def test_a_folder_may_have_any_name(

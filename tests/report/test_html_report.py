@@ -62,7 +62,8 @@ def add(
             distributions=distributions,
             state=state,
             user_attrs=user_attrs,
-            system_attrs={"constraints": [1.0]} if "infeasible" in user_attrs else {},
+            # To Optuna 4 a trial without is infeasible as soon as another one is.
+            system_attrs={"constraints": [1.0 if "infeasible" in user_attrs else -1.0]},
         )
     )
 
@@ -463,17 +464,22 @@ def test_near_optimal_values_are_in_a_table(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "bounded", "words"),
+    ("name", "values", "bounded", "words"),
     [
-        ((0.5, 2.0), (True, True), "0.5 to 2"),
-        ((0.1, 10.0), (False, False), "0.1 to 10, the lower and the upper ends of the range"),
-        ((10.0, 10.0), (True, False), "10, the upper end of the range"),
+        ("balance", (0.5, 2.0), (True, True), "0.5 to 2"),
+        (
+            *("balance", (0.1, 10.0), (False, False)),
+            "0.1 to 10, the lower and the upper ends of the range",
+        ),
+        ("balance", (10.0, 10.0), (True, False), "10, the upper end of the range"),
+        ("batch_size", (64,), (True, True), "64"),
+        ("batch_size", (64, 128), (True, False), "64, 128, the upper end of the range"),
     ],
 )
 def test_near_optimal_values_are_said_with_the_ends_that_they_reach(
-    values: tuple[float, ...], bounded: tuple[bool, bool], words: str
+    name: str, values: tuple[float, ...], bounded: tuple[bool, bool], words: str
 ) -> None:
-    assert near_values(NearOptimal("balance", values, *bounded), SPACE["balance"]) == words
+    assert near_values(NearOptimal(name, values, *bounded), SPACE[name]) == words
 
 
 @pytest.mark.parametrize(("optimum", "end"), [(0.1, "lower"), (10.0, "upper")])
@@ -487,6 +493,14 @@ def test_a_near_optimal_value_at_the_end_of_its_range_is_said_to_be(
     cell = Page(path, study).table("expected within 1 %")[1][2]
     assert cell.endswith(f", the {end} end of the range")
     assert label(optimum) in cell.split(",")[0].split(" to ")
+
+
+def test_a_recommended_category_at_the_end_of_its_range_is_said_to_be(path: Path) -> None:
+    study = study_of()
+    for value, batch_size in (0.1, 32), (0.2, 64), (0.3, 128), (0.3, 128):
+        add(study, value, {"batch_size": batch_size})
+    row = Page(path, study).table("expected within 1 %")[1]
+    assert row == ["batch_size", "128", "128, the upper end of the range"]
 
 
 def test_the_table_has_a_row_for_each_trial_and_reasons(path: Path) -> None:

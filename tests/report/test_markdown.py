@@ -57,6 +57,13 @@ def test_the_snippet_makes_the_loss_of_the_trial(
     assert (made["batch_size"], made["learning_rate"]) == (64, 1e-3)
 
 
+def test_names_do_not_end_the_snippet() -> None:
+    study = study_of("infonce", learning_rate=1e-3, **{"a\n```\n<b>": 1, "my rate": "```\n<b>"})
+    markdown = result_markdown(study)
+    assert "learning_rate = 0.001\n" in markdown and "my rate" not in markdown
+    assert "<b>" not in markdown and markdown.count("```") == 2
+
+
 @pytest.mark.parametrize("objective", [None, "text", {"loss": "other", "space": {}}, {"loss": []}])
 def test_a_study_of_something_else_has_no_snippet(objective: Any) -> None:
     study = optuna.create_study()

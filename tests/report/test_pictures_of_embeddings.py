@@ -239,6 +239,13 @@ def test_names_are_no_markup_of_figures() -> None:
         assert "onerror" in text and "<img" not in text
 
 
+def test_where_images_are_drawn_from_is_no_markup_of_titles() -> None:
+    pictured = Pictured({"usual and best": pictures(5)}, "test <img src=x>", 7)
+    titles = [title for _, title, _ in drawn_pictures(pictured)]
+    assert len(titles) == 3
+    assert all(title.endswith(", test &lt;img src=x&gt;") for title in titles)
+
+
 def test_sheets_of_photographs_stay_below_300_000_characters() -> None:
     # A thousand images on a map, and photographs of more than the usual weight.
     own = pictures(5)

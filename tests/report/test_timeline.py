@@ -8,8 +8,8 @@ from optuna.study import Study
 from optuna.trial import create_trial
 from optuna.trial import TrialState
 
-from cbal_optuna.objectives import INTERRUPTED
 from cbal_optuna.report import timeline
+from cbal_optuna.stored_trials import INTERRUPTED
 
 
 BEGIN = datetime(2026, 1, 1)
