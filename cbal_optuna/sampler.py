@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 import threading
@@ -20,13 +21,14 @@ from optuna.trial import TrialState
 from cbal_optuna.claiming import claim_point
 from cbal_optuna.claiming import is_contested
 from cbal_optuna.claims import known_values
+from cbal_optuna.conditional import common_distributions
 from cbal_optuna.search import Axis
+from cbal_optuna.search import Condition
 from cbal_optuna.search import DescentOptions
 from cbal_optuna.search import History
 from cbal_optuna.search import LINE_SEARCHES
 from cbal_optuna.search import Proposal
 from cbal_optuna.search import Space
-from cbal_optuna.study_history import common_distributions
 from cbal_optuna.study_history import MAX_FAILURES
 from cbal_optuna.study_history import StudyHistory
 
@@ -62,8 +64,11 @@ class CoordinateDescentSampler(BaseSampler):
     from which it is searched (``incumbent``), how far from there (``step``, by parameter, as a
     share of its range), and the ``expected_improvement`` in the unit of the objective.
 
-    Parameters that not every completed trial has (conditional ones, or ones whose range changes)
-    are sampled independently, as by Optuna's own relative samplers.
+    A conditional parameter, which trials have or not as another one decides (a categorical by its
+    choice, an int or ordered numbers by being above or below some value), is searched where it
+    has an effect; it starts where it is first asked for. Other parameters that not every completed
+    trial has, and those whose range changes, are sampled independently, as by Optuna's own
+    relative samplers.
 
     Example:
         .. testcode::
@@ -159,21 +164,22 @@ class CoordinateDescentSampler(BaseSampler):
     ) -> dict[str, BaseDistribution]:
         history = self._history(study)
         history.read_for = trial._trial_id
-        common = history.common
-        if common is None:
+        distributions = history.parameters.distributions
+        if history.parameters.common is None:
             # Before the first result, other trials already show the space to workers that start
             # together.
-            others = [t for t in history.trials if t.number != trial.number]
-            common = common_distributions([t.distributions for t in others if t.distributions])
-        return {n: d for n, d in common.items() if not d.single()}
+            others = [t.distributions for t in history.trials if t.number != trial.number]
+            distributions = common_distributions(*filter(None, others))
+        return {n: d for n, d in distributions.items() if not d.single()}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         self._raise_error_if_multi_objective(study)
-        if not search_space:
+        history = self._history(study, trial)
+        space = _space(search_space, history.parameters.conditions)
+        if not space.axes:
             return {}
-        space = Space.of(search_space)
         options = self._descent_options(study, space)
         own = space.encode(known_values(trial, space))
         if own is None or is_contested(trial, own, space, options, self._history(study)):
@@ -181,7 +187,9 @@ class CoordinateDescentSampler(BaseSampler):
             proposal = claim_point(study, trial, space, search_space, options, history)
             _explain(study, trial, proposal, space, history.evaluations(space))
             own = proposal.point
-        return {a.name: self._value_at(a, p) for a, p in zip(space.axes, own)}
+        idle = space.idle(own)
+        decided = [(a, p) for a, p in zip(space.axes, own) if a.name not in idle]
+        return {axis.name: self._value_at(axis, position) for axis, position in decided}
 
     def sample_independent(
         self,
@@ -193,12 +201,15 @@ class CoordinateDescentSampler(BaseSampler):
         history = self._history(study)
         axis = Axis(param_name, param_distribution)
         earlier = [t.state for t in history.trials[: trial.number]]
-        if len(earlier) < MAX_FAILURES and all(state == TrialState.FAIL for state in earlier):
+        is_first = len(earlier) < MAX_FAILURES and all(s == TrialState.FAIL for s in earlier)
+        parameters = history.parameters
+        if is_first or not (parameters.common is None or parameters.knows(param_name)):
             return self._start_value(axis)
-        if self._warn_independent_sampling and history.common is not None:
+        if self._warn_independent_sampling and parameters.common is not None:
             _logger.warning(
                 f"The parameter {param_name!r} of trial {trial.number} is sampled independently, "
-                "because not every completed trial has it with the same distribution. Set "
+                "because not every completed trial has it with the same distribution, and no "
+                "other parameter is seen to decide which ones do. Set "
                 "`warn_independent_sampling` of `CoordinateDescentSampler` to False to suppress "
                 "this warning."
             )
@@ -270,6 +281,14 @@ class CoordinateDescentSampler(BaseSampler):
         return history
 
 
+def _space(
+    distributions: Mapping[str, BaseDistribution], conditions: Collection[Condition]
+) -> Space:
+    """Without what depends on a parameter that is not to be searched."""
+    left_out = {c.name for c in conditions if c.on not in distributions}
+    return Space.of({n: d for n, d in distributions.items() if n not in left_out}, conditions)
+
+
 def _explain(
     study: Study, trial: FrozenTrial, proposal: Proposal, space: Space, history: History
 ) -> None:
@@ -279,7 +298,8 @@ def _explain(
         if proposal.origin in history:
             reason["incumbent"] = history.number(proposal.origin)
         steps = zip(space.names, proposal.origin, proposal.point)
-        reason["step"] = {name: round(q - p, 6) for name, p, q in steps if p != q}
+        idle = space.idle(proposal.origin) | space.idle(proposal.point)
+        reason["step"] = {n: round(q - p, 6) for n, p, q in steps if p != q and n not in idle}
     if proposal.expected_improvement is not None:
         reason["expected_improvement"] = proposal.expected_improvement
     study._storage.set_trial_user_attr(trial._trial_id, EXPLANATION, reason)

@@ -13,12 +13,12 @@ import sys
 from typing import TYPE_CHECKING
 import weakref
 
-from optuna.distributions import BaseDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from cbal_optuna.claims import known_values
+from cbal_optuna.conditional import Parameters
 from cbal_optuna.feasibility import is_feasible
 from cbal_optuna.search import History
 from cbal_optuna.search import KnownNoise
@@ -47,6 +47,8 @@ class StudyHistory:
             All trials, by number.
         under_way:
             Those that are not finished.
+        parameters:
+            Those of the completed ones.
         maximizes:
             Whether the study does.
         read_for:
@@ -61,7 +63,7 @@ class StudyHistory:
         self._finished: dict[int, FrozenTrial] = {}
         # All trials below this number are finished and known.
         self._n_settled = 0
-        self._common: dict[str, BaseDistribution] | None = None
+        self.parameters = Parameters()
         self._space: Space | None = None
         self._history = History()
         self._failures: Counter[Point] = Counter()
@@ -80,8 +82,8 @@ class StudyHistory:
         trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
         self.trials = sorted(trials, key=attrgetter("number"))
         if not self._is_continued():
-            self._finished, self._n_settled, self._common, self._space = {}, 0, None, None
-            self._replicates = Replicates()
+            self._finished, self._n_settled, self._space = {}, 0, None
+            self.parameters, self._replicates = Parameters(), Replicates()
         self.under_way = []
         finished: list[FrozenTrial] = []
         for trial in self.trials[self._n_settled :]:
@@ -92,8 +94,7 @@ class StudyHistory:
                 continue
             finished.append(trial)
             if trial.state == TrialState.COMPLETE:
-                known = trial.distributions if self._common is None else self._common
-                self._common = common_distributions([known, trial.distributions])
+                self.parameters.add(trial)
         self._n_settled = self.under_way[0].number if self.under_way else len(self.trials)
         self._take(finished)
 
@@ -117,12 +118,6 @@ class StudyHistory:
         if newest is None or newest.number >= len(self.trials):
             return newest is None
         return self.trials[newest.number].datetime_complete == newest.datetime_complete
-
-    @property
-    def common(self) -> dict[str, BaseDistribution] | None:
-        """The parameters that all completed trials have with equal distributions; :obj:`None`
-        without any."""
-        return self._common
 
     @property
     def first(self) -> int | None:
@@ -175,13 +170,3 @@ def _values_of_trainings(trial: FrozenTrial) -> list[float]:
     mean = math.fsum(v / len(values) for v in values)
     is_mean = math.isclose(mean, trial.value, rel_tol=1e-6)
     return list(map(float, values)) if is_mean or TRAININGS in trial.user_attrs else []
-
-
-def common_distributions(
-    distributions: Sequence[dict[str, BaseDistribution]],
-) -> dict[str, BaseDistribution]:
-    """The parameters that all have with equal distributions, by name."""
-    common = dict(distributions[0]) if distributions else {}
-    for other in distributions[1:]:
-        common = {name: d for name, d in common.items() if other.get(name) == d}
-    return dict(sorted(common.items()))

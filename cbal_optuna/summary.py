@@ -103,7 +103,7 @@ class Summary:
             the differences between them: the intervals, and the noise unless it is known, are then
             likely to be too small, and a gain may be luck.
         near_optimal:
-            One for each hyper-parameter.
+            One for each hyper-parameter that the recommended setting has.
         converged:
             Whether further trials are expected to gain next to nothing.
         reason:
@@ -157,7 +157,11 @@ def summarize(study: Study) -> Summary:
         response.noise,
         _knows_noise(model.evaluations),
         len(response.points) < _enough(space) or response.skill < _MIN_SKILL,
-        tuple(_near_optimal(response, space, j, point) for j in range(len(space.axes))),
+        tuple(
+            _near_optimal(response, space, j, point)
+            for j, name in enumerate(space.names)
+            if name not in space.idle(point)
+        ),
         converged,
         reason,
     )
@@ -192,7 +196,7 @@ class _Model:
         history.read(study)
         self._trials = history.trials
         self._sign = -1.0 if history.maximizes else 1.0
-        self.space = Space.of(history.common or {})
+        self.space = Space.of(history.parameters.distributions, history.parameters.conditions)
         self.evaluations = history.evaluations(self.space)
         is_known = bool(self.space.axes) and self.evaluations.any_finite
         self.response = Response(self.evaluations, (), self.space, seed=0) if is_known else None

@@ -11,6 +11,7 @@ from cbal_optuna.search.replicates import KnownNoise
 from cbal_optuna.search.replicates import Replicates
 from cbal_optuna.search.response import Response
 from cbal_optuna.search.space import Axis
+from cbal_optuna.search.space import Condition
 from cbal_optuna.search.space import Point
 from cbal_optuna.search.space import Space
 from cbal_optuna.search.surrogate_descent import most_promising
@@ -18,6 +19,7 @@ from cbal_optuna.search.surrogate_descent import most_promising
 
 __all__ = [
     "Axis",
+    "Condition",
     "DescentOptions",
     "History",
     "KnownNoise",

@@ -28,7 +28,7 @@ def try_levels(
         levels = [levels[k] for k in rng.permutation(len(levels))[:MAX_LEVELS]]
     best = (point, value)
     for level in levels:
-        candidate = (*point[:j], level, *point[j + 1 :])
+        candidate = space.pinned((*point[:j], level, *point[j + 1 :]))
         if candidate != point:
             known = yield Proposal(candidate, axis.name, point)
             best = (candidate, known) if known > best[1] else best

@@ -107,10 +107,11 @@ def _descent(
                     max(s, min(options.initial_step, abs(p - q)))
                     for s, p, q in zip(steps, left, point)
                 ]
-            if _at_rest(space.axes[j], point[j], steps[j], options):
+            axis = space.axes[j]
+            if axis.name in space.idle(point) or _at_rest(axis, point[j], steps[j], options):
                 continue
             searched, at_rest = point, False
-            if space.axes[j].nominal:
+            if axis.nominal:
                 point, value = yield from try_levels(space, j, point, value, rng)
             else:
                 point, value = yield from _search_axis(space, j, point, value, steps[j])
@@ -139,7 +140,7 @@ def _search_axis(space: Space, j: int, point: Point, value: float, step: float) 
     axis, origin = space.axes[j], point[j]
 
     def at(change: float) -> Point:
-        return (*point[:j], axis.snap(origin + change), *point[j + 1 :])
+        return space.pinned((*point[:j], axis.snap(origin + change), *point[j + 1 :]))
 
     def snap(change: float) -> float:
         return axis.move(origin, change) - origin if change else 0.0

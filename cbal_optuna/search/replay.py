@@ -70,4 +70,5 @@ def free_point(
 
 
 def random_point(space: Space, rng: np.random.Generator) -> Point:
-    return tuple(a.at_random(float(u)) for a, u in zip(space.axes, rng.random(len(space.axes))))
+    draws = zip(space.axes, rng.random(len(space.axes)))
+    return space.pinned(tuple(axis.at_random(float(u)) for axis, u in draws))

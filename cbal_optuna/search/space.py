@@ -4,10 +4,14 @@ Floats are continuous, on a log scale where the distribution is. Ints, stepped f
 categoricals have *levels*. A categorical whose choices are numbers in increasing order is an
 *ordered* axis (batch sizes, say); every other categorical is *nominal*: its levels have positions
 but no neighbours.
+
+An axis may be without effect at some positions of another one, as the temperature is where the
+loss has none. There it is at its middle, so that equal settings are equal points.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -31,6 +35,7 @@ Point = tuple[float, ...]
 # through a storage or a float32 broadcast; a hyper-parameter is never needed more exactly than a
 # millionth of its range.
 _DECIMALS = 6
+_TOLERANCE = 2e-6
 
 
 @dataclass(frozen=True)
@@ -144,34 +149,96 @@ class Axis:
 
 
 @dataclass(frozen=True)
+class Condition:
+    """Where an axis is without effect.
+
+    Args:
+        name:
+            The axis.
+        on:
+            The axis that this depends on, which itself always has an effect.
+        without:
+            From where to where on that one, ends included.
+    """
+
+    name: str
+    on: str
+    without: tuple[tuple[float, float], ...]
+
+    def holds(self, positions: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether the axis is without effect at these positions on the other one."""
+        within = np.zeros(positions.shape, dtype=bool)
+        for low, high in self.without:
+            within |= (positions >= low - _TOLERANCE) & (positions <= high + _TOLERANCE)
+        return within
+
+
+@dataclass(frozen=True)
 class Space:
-    """The axes of a search space, in the order in which a :obj:`Point` lists their positions."""
+    """The axes of a search space, in the order in which a :obj:`Point` lists their positions, and
+    where some of them are without effect."""
 
     axes: tuple[Axis, ...]
+    conditions: tuple[Condition, ...] = ()
 
     @classmethod
-    def of(cls, distributions: Mapping[str, BaseDistribution]) -> Space:
+    def of(
+        cls,
+        distributions: Mapping[str, BaseDistribution],
+        conditions: Iterable[Condition] = (),
+    ) -> Space:
         """The space of Optuna distributions, without those that allow a single value."""
-        return cls(tuple(Axis(name, d) for name, d in distributions.items() if not d.single()))
+        axes = tuple(Axis(name, d) for name, d in distributions.items() if not d.single())
+        names = {axis.name for axis in axes}
+        return cls(axes, tuple(c for c in conditions if {c.name, c.on} <= names))
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         return [axis.name for axis in self.axes]
 
-    @property
+    @cached_property
     def size(self) -> float:
         """The number of points; infinite with a continuous axis."""
-        return math.prod(axis.n_levels or math.inf for axis in self.axes)
+        sizes = {axis.name: axis.n_levels or math.inf for axis in self.axes}
+        dependent = {c.name: sizes.pop(c.name) for c in self.conditions}
+        for on in {c.on for c in self.conditions}:
+            own = [c for c in self.conditions if c.on == on]
+            positions = np.array(list(self.axes[self.names.index(on)].levels()))
+            without = [c.holds(positions) for c in own]
+            sizes[on] = sum(
+                math.prod(dependent[c.name] for c, none in zip(own, at) if not none)
+                for at in zip(*without)
+            )
+        return math.prod(sizes.values())
 
     def points(self) -> Iterator[Point]:
         """All points, of a space whose axes all have levels; none of any other."""
-        return itertools.product(*(axis.levels() for axis in self.axes))
+        everything = itertools.product(*(axis.levels() for axis in self.axes))
+        return (point for point in everything if self.pinned(point) == point)
+
+    def idle(self, point: Point) -> set[str]:
+        """The names of the axes that are without effect at a point."""
+        if not self.conditions:
+            return set()
+        at = dict(zip(self.names, point))
+        return {c.name for c in self.conditions if c.holds(np.array(at[c.on]))}
+
+    def pinned(self, point: Point) -> Point:
+        """The point with the axes that are without effect there at their middle."""
+        idle = self.idle(point)
+        if not idle:
+            return point
+        return tuple(a.snap(0.5) if a.name in idle else p for a, p in zip(self.axes, point))
 
     def encode(self, params: Mapping[str, Any]) -> Point | None:
-        """The point of a setting; :obj:`None` where a parameter is missing or outside its
-        distribution."""
+        """The point of a setting; :obj:`None` where a parameter that has an effect is missing, or
+        any is outside its distribution."""
         try:
-            point = tuple(axis.encode(params[axis.name]) for axis in self.axes)
+            at = {a.name: a.encode(params[a.name]) for a in self.axes if a.name in params}
+            for c in self.conditions:
+                if c.name not in at and c.holds(np.array(at[c.on])):
+                    at[c.name] = 0.5
+            point = tuple(at[name] for name in self.names)
         except (KeyError, OverflowError, TypeError, ValueError):
             return None
         return self.snap(point) if all(0.0 <= p <= 1.0 for p in point) else None
@@ -182,12 +249,15 @@ class Space:
 
     def snap_all(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """:meth:`snap` for an array of shape (n, number of axes), to rounding."""
-        columns = [axis.snap_all(points[:, j]) for j, axis in enumerate(self.axes)]
-        return np.column_stack(columns)
+        columns = {a.name: a.snap_all(points[:, j]) for j, a in enumerate(self.axes)}
+        for c in self.conditions:
+            middle = self.axes[self.names.index(c.name)].snap(0.5)
+            columns[c.name] = np.where(c.holds(columns[c.on]), middle, columns[c.name])
+        return np.column_stack([columns[name] for name in self.names])
 
     def snap(self, point: Sequence[float]) -> Point:
         """The nearest point of the space."""
-        return tuple(a.snap(p) for a, p in zip(self.axes, point, strict=True))
+        return self.pinned(tuple(a.snap(p) for a, p in zip(self.axes, point, strict=True)))
 
 
 def _increasing(choices: Sequence[Any]) -> bool:

@@ -87,7 +87,7 @@ def _first_cycle(space: Space, options: DescentOptions) -> Generator[Proposal, f
             continue
         step = options.initial_step if point[j] <= 0.5 else -options.initial_step
         for change in (step, _EXPANSION * step):
-            probe = (*point[:j], axis.move(point[j], change), *point[j + 1 :])
+            probe = space.pinned((*point[:j], axis.move(point[j], change), *point[j + 1 :]))
             if probe == point:
                 break
             known = yield Proposal(probe, axis.name, point)
@@ -150,9 +150,11 @@ def _best_free(
 def _lines(response: Response, space: Space) -> Iterator[Line]:
     """The lines through the incumbent, with the names of the axes they move along."""
     origin, axes = response.incumbent, space.axes
-    for j, axis in enumerate(axes):
-        yield axis.name, _axis_line(axis, origin, j)
-    numeric = [j for j, axis in enumerate(axes) if not axis.nominal]
+    idle = space.idle(space.snap(origin.tolist()))
+    effective = [j for j, axis in enumerate(axes) if axis.name not in idle]
+    for j in effective:
+        yield axes[j].name, _axis_line(axes[j], origin, j)
+    numeric = [j for j in effective if not axes[j].nominal]
     for (j, a), (k, b) in itertools.combinations([(j, axes[j]) for j in numeric], 2):
         if _is_log(a) and _is_log(b):
             for sign in (1.0, -1.0):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -36,14 +37,17 @@ def head_only(
 
 
 def end_to_end(
-    dataset: LabelledImages, directory: Path | None, options: BackboneOptions = RANDOM
+    dataset: LabelledImages,
+    directory: Path | None,
+    options: BackboneOptions = RANDOM,
+    device: torch.device = CPU,
 ) -> EndToEnd:
     return EndToEnd(
         dataset,
         options,
         embedding_dim=8,
         augmentation=Augmentation(),
-        device=CPU,
+        device=device,
         cache_directory=directory,
     )
 
@@ -143,6 +147,20 @@ def test_images_decoded_each_time_are_those_of_the_cache(
         expected = getattr(cached, inputs)(ITEMS)
         torch.manual_seed(0)
         assert torch.equal(getattr(decoded_each_time, inputs)(ITEMS), expected)
+
+
+def test_images_are_decoded_ahead_for_a_device_that_trains_meanwhile(
+    colours: LabelledImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoding, image = Event(), colours.image
+    monkeypatch.setattr(colours, "image", lambda index: (decoding.set(), image(index))[1])
+    on_cpu, elsewhere = (
+        end_to_end(colours, None, device=torch.device(name)) for name in ("cpu", "meta")
+    )
+    assert len(list(on_cpu.ahead([ITEMS, ALL]))) == 2
+    assert not decoding.is_set()
+    next(iter(elsewhere.ahead([ITEMS, ALL])))
+    assert decoding.wait(60.0)
 
 
 def test_images_are_kept_by_data_set_and_transform_alone(
