@@ -143,6 +143,12 @@ def test_the_micro_batch_is_that_of_the_trainings(
     assert {trial.user_attrs["micro_batch"] for trial in study.trials} == {largest}
 
 
+def test_a_study_may_be_without_weight_decay(run: Callable[..., Result]) -> None:
+    run("--n-trials", "1", "--weight-decay", "0")
+    (study,) = optuna.get_all_study_summaries("sqlite:///tiny.db")
+    assert study.user_attrs["objective"]["space"]["weight_decay"] == 0
+
+
 def test_a_study_goes_on_with_another_micro_batch(run: Callable[..., Result]) -> None:
     run("--n-trials", "1", "--confirm", "0")
     status, _, err = run("--n-trials", "2", "--confirm", "0", "--micro-batch", "8")
@@ -264,6 +270,11 @@ def test_an_infeasible_trial_does_not_stop_the_study(run: Callable[..., Result])
         (["--workers", "0"], "--workers: '0' is not a whole number of at least 1"),
         (["--timeout", "soon"], "--timeout: 'soon' is not a whole number"),
         (["--learning-rate", "nan"], "--learning-rate: 'nan' is not a positive number"),
+        (["--weight-decay", "-1"], "--weight-decay: '-1' is not a number of at least 0"),
+        (
+            ["--space", "balance=1", "temperature=0.1", "batch_size=16"],
+            "`space` has nothing but fixed values of balance, ",
+        ),
         (["--sampler", "annealing"], "--sampler: invalid choice: 'annealing'"),
         (["--loss", "triplet"], "--loss: invalid choice: 'triplet'"),
         (["--backbone", "resnet5000"], "`backbone` is 'resnet5000'.*did you mean"),

@@ -86,6 +86,10 @@ def positive_float(text: str) -> float:
     return _number(float, text, sys.float_info.min, "a positive number")
 
 
+def natural_float(text: str) -> float:
+    return _number(float, text, 0.0, "a number of at least 0")
+
+
 def assignment(text: str) -> tuple[str, Any]:
     """NAME=VALUE, the value as in a study file."""
     name, equals, value = text.partition("=")

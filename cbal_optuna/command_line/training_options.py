@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from cbal_optuna.command_line.argument_types import micro_batch
+from cbal_optuna.command_line.argument_types import natural_float
 from cbal_optuna.command_line.argument_types import path
 from cbal_optuna.command_line.argument_types import positive
 from cbal_optuna.command_line.argument_types import positive_float
@@ -101,7 +102,7 @@ def add_training_options(group: Group) -> None:
     )
     group.add_argument(
         "--weight-decay",
-        type=positive_float,
+        type=natural_float,
         default=1e-4,
         metavar="WD",
         help="(default: %(default)s)",

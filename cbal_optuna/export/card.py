@@ -114,7 +114,8 @@ def _use(folder: str, form: TimmForm) -> Iterator[str]:
         f"An image is cut to its central square, that is resized to {form.image_size} x "
         f"{form.image_size} pixels and normalised by the mean and standard deviation of the "
         "configuration. `timm.data.create_transform(**data)` does so too, but for rounding where "
-        "an image is not square."
+        "an image is not square. Grey of 16 bits is first to be scaled to 8, as it was for the "
+        "training: Pillow cuts it off."
     )
     if form.stem:
         yield (

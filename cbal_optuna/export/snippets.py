@@ -15,11 +15,18 @@ mean, std = (torch.tensor(data[name]).view(3, 1, 1) for name in ("mean", "std"))
 resample = Image.Resampling[data["interpolation"].upper()]
 
 
+def opaque(image):
+    \"\"\"Upright, transparent pixels over white, as in the training.\"\"\"
+    image = ImageOps.exif_transpose(image).convert("RGBA")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB")
+
+
 @torch.inference_mode()
 def embed(images):
     \"\"\"PIL images to unit vectors, of shape (n, width).\"\"\"
-    upright = [ImageOps.exif_transpose(image).convert("RGB") for image in images]
-    squares = [ImageOps.fit(image, data["input_size"][1:], resample) for image in upright]
+    size = data["input_size"][1:]
+    squares = [ImageOps.fit(opaque(image), size, resample) for image in images]
     pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).float() / 255
     return normalize(model((pixels - mean) / std))
 

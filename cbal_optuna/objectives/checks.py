@@ -20,9 +20,15 @@ def check_positive(**arguments: int | None) -> None:
 
 
 def check_space(space: SearchSpace, loss: str | None) -> SearchSpace:
-    """The space, if it is of the loss, if one is named; raises ValueError."""
+    """The space, if it is of the loss, if one is named, and has something to search; raises
+    ValueError."""
     if loss not in (None, space.loss):
         raise ValueError(f"`space` is of the {space.loss} loss; `loss` is {loss!r}.")
+    if not space.distributions:
+        raise ValueError(
+            f"`space` has nothing but fixed values of {', '.join(space.completed({}))}; one of "
+            "them or more should have a range, or a list to choose from."
+        )
     return space
 
 

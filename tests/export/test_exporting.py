@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from cbal_optuna.data import LabelledImages
+from cbal_optuna.data.images import read_image
 from cbal_optuna.evaluation import retrieval_metrics
 from cbal_optuna.export import export_model
 from cbal_optuna.objectives import InfeasibleSettingError
@@ -137,6 +138,25 @@ def test_the_card_embeds_as_the_trained_model_does(
     wanted = normalize(objective._prepared().embed(trained, items))
     got = embedded_by_card(tmp_path / "model", objective.dataset)
     torch.testing.assert_close(got, wanted, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "CMYK", "L", "1"])
+def test_the_card_reads_images_as_the_training_does(
+    tiny_objective: Callable[..., RetrievalObjective],
+    searched: Searched,
+    beside: Path,
+    mode: str,
+) -> None:
+    objective = tiny_objective()
+    export_model(beside / "model", objective, searched(objective))
+    embed = ran(*snippets(beside / "model"))["embed"]
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 4), np.uint8)
+    path = beside / ("image.tiff" if mode == "CMYK" else "image.png")
+    # The fourth number of a pixel is its opacity, but for CMYK.
+    image = Image.fromarray(pixels, "CMYK" if mode == "CMYK" else "RGBA").convert(mode)
+    image.save(path, **({"transparency": bytes(range(256))} if mode == "P" else {}))
+    got, wanted = embed([Image.open(path)]), embed([read_image(path)])
+    torch.testing.assert_close(got, wanted, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("small_stem", [False, True])

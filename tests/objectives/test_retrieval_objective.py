@@ -678,6 +678,10 @@ def test_preparing_finds_bad_input_before_any_trial(tiny_objective: Objectives) 
     [
         ({"loss": "triplet", "space": None}, "`loss` is 'triplet'"),
         ({"loss": "margin", "space": SearchSpace("infonce")}, "`space` is of the infonce loss"),
+        (
+            {"space": SearchSpace(balance=2.0, temperature=0.1, batch_size=16)},
+            "`space` has nothing but fixed values",
+        ),
         ({"image_size": 0}, "`image_size` is 0"),
         ({"embedding_dim": 0}, "`embedding_dim` is 0"),
         ({"repeats": 0}, "`repeats` is 0"),
