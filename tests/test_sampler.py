@@ -37,6 +37,7 @@ from optuna.trial import TrialState
 import pytest
 
 from cbal_optuna import CoordinateDescentSampler
+from cbal_optuna.sampler import EXPLANATION
 from cbal_optuna.search import Axis
 from cbal_optuna.stored_trials import retry_callback
 
@@ -954,20 +955,63 @@ def test_a_claim_from_a_space_that_has_changed_since_does_no_harm() -> None:
 # Spaces that change
 
 
-def test_conditional_parameters_are_sampled_independently() -> None:
-    def conditional(trial: Trial) -> float:
-        loss = trial.suggest_categorical("loss", ["infonce", "margin"])
-        balance = trial.suggest_float("balance", 0.1, 10.0, log=True)
-        name = "temperature" if loss == "infonce" else "margin"
-        return abs(math.log(balance / 3.0)) + trial.suggest_float(name, 0.0, 1.0)
+def conditional(trial: Trial) -> float:
+    """0 at balance 3 and margin 0.3; with the other loss, at least 0.1."""
+    loss = trial.suggest_categorical("loss", ["infonce", "margin"])
+    value = math.log(trial.suggest_float("balance", 0.1, 10.0, log=True) / 3.0) ** 2
+    if loss == "infonce":
+        return value + 0.1 + math.log(trial.suggest_float("temperature", 0.01, 1.0) / 0.05) ** 2
+    return value + 4.0 * (trial.suggest_float("margin", 0.0, 1.0) - 0.3) ** 2
 
-    sampler = CoordinateDescentSampler(seed=0, warn_independent_sampling=False)
-    study = new_study(sampler)
-    study.optimize(conditional, 40)
-    drawn = [t.params["margin"] for t in study.trials if "margin" in t.params]
 
-    assert study.best_params["balance"] == pytest.approx(3.0, rel=0.3)
-    assert len(set(drawn)) == len(drawn) > 3
+@pytest.mark.parametrize(("line_search", "n_trials"), [("surrogate", 25), ("parabolic", 60)])
+def test_a_conditional_parameter_is_searched_where_it_has_an_effect(
+    line_search: str, n_trials: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    study = new_study(CoordinateDescentSampler(seed=0, line_search=line_search))
+    with caplog.at_level(logging.WARNING, "cbal_optuna"):
+        study.optimize(conditional, n_trials)
+
+    assert study.best_params["loss"] == "margin"
+    assert study.best_value < 0.02
+    assert "independently" not in caplog.text
+    # No setting was evaluated twice for the sake of a parameter that it does not have.
+    assert len({tuple(sorted(t.params.items())) for t in study.trials}) == n_trials
+    for trial in study.trials:
+        assert set(trial.user_attrs.get(EXPLANATION, {}).get("step", {})) <= set(trial.params)
+
+
+def test_a_conditional_parameter_starts_where_it_is_first_asked_for() -> None:
+    study = new_study(CoordinateDescentSampler(x0={"margin": 0.9}, seed=0))
+    study.optimize(conditional, 8)
+    first = next(t for t in study.trials if "margin" in t.params)
+
+    assert study.trials[0].params["loss"] == "infonce"
+    assert first.params["margin"] == 0.9
+
+
+def test_all_settings_of_a_conditional_space_are_tried_once() -> None:
+    def f(trial: Trial) -> float:
+        if trial.suggest_categorical("loss", ["infonce", "margin"]) == "infonce":
+            return trial.suggest_int("views", 1, 3)
+        return trial.suggest_int("layers", 1, 4) + trial.suggest_int("width", 1, 2)
+
+    study = new_study()
+    study.optimize(f, 3 + 4 * 2)
+
+    assert len({tuple(sorted(t.params.items())) for t in study.trials}) == 11
+    study.optimize(f, 1)
+    assert study.trials[-1].params == study.best_params
+
+
+def test_without_the_parameter_that_decides_what_depends_on_it_is_sampled_independently() -> None:
+    study = new_study(CoordinateDescentSampler(seed=0, warn_independent_sampling=False))
+    study.optimize(conditional, 12)
+    study.sampler = PartialFixedSampler({"loss": "margin"}, study.sampler)
+    study.optimize(conditional, 8)
+    drawn = [t.params["margin"] for t in study.trials[12:]]
+
+    assert len(set(drawn)) == 8
     assert all(0.0 <= value <= 1.0 for value in drawn)
 
 
@@ -1026,7 +1070,7 @@ def test_independent_sampling_is_warned_of_once_results_are_there(
     warnings = [r.getMessage() for r in caplog.records if r.name.startswith("cbal_optuna")]
 
     assert [re.findall("'new' of trial .", w) for w in warnings] == (
-        [["'new' of trial 5"], ["'new' of trial 6"]] if warn else []
+        [["'new' of trial 6"]] if warn else []
     )
 
 
@@ -1055,7 +1099,7 @@ def test_the_independent_sampler_sees_every_trial() -> None:
         independent_sampler=recorder, warn_independent_sampling=False
     )
     study = new_study(sampler)
-    study.optimize(lambda trial: trial.suggest_float(f"x{trial.number}", 0.0, 1.0), 4)
+    study.optimize(lambda trial: trial.suggest_float("x", 0.0, 1.0 + trial.number), 4)
     sampler.reseed_rng()
 
     # The first trial is the start.

@@ -390,23 +390,37 @@ def test_any_sampler_may_have_searched(sampler: BaseSampler) -> None:
     assert low < 0.3 < high
 
 
-def test_only_parameters_that_all_trials_have_are_judged() -> None:
+@pytest.mark.parametrize(("best", "judged"), [("margin", "loss margin x"), ("infonce", "loss x")])
+def test_parameters_that_the_recommended_setting_has_are_judged(best: str, judged: str) -> None:
     space = {"loss": LOSS, "x": UNIT, "margin": UNIT}
     points = [
         {"loss": "margin", "x": p["x"], "margin": p["y"]}
         if i % 2
         else {"loss": "infonce", "x": p["x"]}
-        for i, p in enumerate(scattered(20))
+        for i, p in enumerate(scattered(30))
     ]
 
     def f(params: Params) -> float:
-        return 1.0 - (params["x"] - 0.5) ** 2 + 0.2 * (params["loss"] == "margin")
+        margin = params.get("margin", 0.3)
+        return 1.0 - (params["x"] - 0.5) ** 2 - (margin - 0.3) ** 2 + (params["loss"] == best)
 
     study = study_of(points, f, space)
     summary = summarize(study)
-    assert [n.name for n in summary.near_optimal] == ["loss", "x"]
-    assert near(study)["loss"].values == ("margin",)
-    assert summary.recommended.params["loss"] == "margin"
+    assert [n.name for n in summary.near_optimal] == judged.split()
+    assert near(study)["loss"].values == (best,)
+    assert summary.recommended.params["loss"] == best
+    if best == "margin":
+        assert summary.recommended.params["margin"] == pytest.approx(0.3, abs=0.15)
+
+
+def test_parameters_that_only_some_trials_have_for_no_known_reason_are_not_judged() -> None:
+    space = {"loss": LOSS, "x": UNIT, "margin": UNIT}
+    points = [
+        {"loss": "infonce", "x": p["x"], **({"margin": p["y"]} if i % 2 else {})}
+        for i, p in enumerate(scattered(20))
+    ]
+    study = study_of(points, lambda params: 1.0 - (params["x"] - 0.5) ** 2, space)
+    assert list(near(study)) == ["loss", "x"]
 
 
 def test_a_range_that_changed_is_not_judged() -> None:

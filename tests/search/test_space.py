@@ -16,6 +16,7 @@ from optuna.distributions import IntDistribution
 import pytest
 
 from cbal_optuna.search import Axis
+from cbal_optuna.search import Condition
 from cbal_optuna.search import Space
 
 
@@ -341,3 +342,55 @@ def test_a_log_range_of_two_neighbouring_numbers_has_a_position() -> None:
     axis = Axis("x", FloatDistribution(9.0, math.nextafter(9.0, 10.0), log=True))
     assert axis.encode(9.0) == 0.0
     assert axis.decode(0.5) == 9.0
+
+
+# Axes that are without effect somewhere
+
+LOSS = CategoricalDistribution(["infonce", "margin", "triplet"])
+CONDITIONAL = Space.of(
+    {"layers": IntDistribution(1, 4), "loss": LOSS, "views": IntDistribution(1, 5)},
+    [Condition("views", "loss", ((0.5, 0.5), (1.0, 1.0)))],
+)
+TWICE = Space.of(
+    {
+        "layers": IntDistribution(1, 4),
+        "loss": LOSS,
+        "views": IntDistribution(1, 5),
+        "width": CategoricalDistribution([8, 16]),
+    },
+    [
+        Condition("views", "loss", ((0.5, 0.5), (1.0, 1.0))),
+        Condition("width", "layers", ((0.0, 0.4),)),
+    ],
+)
+
+
+@pytest.mark.parametrize(("space", "size"), [(CONDITIONAL, 4 * (5 + 2)), (TWICE, 7 * (2 + 2 * 2))])
+def test_settings_that_differ_without_effect_are_one_point(space: Space, size: int) -> None:
+    points = list(space.points())
+    assert len(set(points)) == len(points) == space.size == size
+
+
+def test_a_setting_need_not_have_what_is_without_effect() -> None:
+    point = CONDITIONAL.encode({"layers": 2, "loss": "margin"})
+    assert point is not None
+    assert point == CONDITIONAL.encode({"layers": 2, "loss": "margin", "views": 5})
+    assert CONDITIONAL.idle(point) == {"views"}
+    assert CONDITIONAL.encode({"layers": 2, "loss": "infonce"}) is None
+    assert CONDITIONAL.encode({"layers": 2, "views": 5}) is None
+
+
+@given(positions=st.lists(st.tuples(*[st.floats(0.0, 1.0)] * 4), min_size=1, max_size=20))
+def test_arrays_of_points_are_pinned_as_points_are(positions: list[tuple[float, ...]]) -> None:
+    snapped = TWICE.snap_all(np.array(positions))
+    assert np.allclose(snapped, [TWICE.snap(p) for p in positions], atol=1e-6)
+
+
+def test_a_continuous_axis_with_effect_somewhere_makes_a_space_infinite() -> None:
+    unit = FloatDistribution(0.0, 1.0)
+    space = Space.of({"loss": LOSS, "x": unit}, [Condition("x", "loss", ((0.0, 0.0),))])
+    assert space.size == math.inf
+
+
+def test_conditions_on_what_is_not_searched_are_left_out() -> None:
+    assert Space.of({"loss": LOSS}, [Condition("views", "loss", ((0.5, 0.5),))]).conditions == ()
