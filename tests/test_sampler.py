@@ -1102,10 +1102,10 @@ def test_the_independent_sampler_sees_every_trial() -> None:
     study.optimize(lambda trial: trial.suggest_float("x", 0.0, 1.0 + trial.number), 4)
     sampler.reseed_rng()
 
-    # The first trial is the start.
+    # The first trial is the start, and the second a step from there: the range changes later.
     assert recorder.calls == {
         "before_trial": 4,
-        "sample_independent": 3,
+        "sample_independent": 2,
         "after_trial": 4,
         "reseed_rng": 1,
     }
