@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial
 
 from cbal_optuna.search import Axis
 from cbal_optuna.search import Condition
+from cbal_optuna.search import Space
 
 
 # Of an axis that others may depend on: of more, each trial is likely to be at one of its own.
@@ -60,14 +61,17 @@ class Parameters:
     @property
     def distributions(self) -> dict[str, BaseDistribution]:
         """Those that all trials have, or some as another one decides, sorted by name."""
-        conditional = {name: d for name, (d, _) in self.conditional().items()}
+        conditional = {name: d for name, (d, _) in self._conditional().items()}
         return dict(sorted({**(self.common or {}), **conditional}.items()))
 
-    @property
-    def conditions(self) -> list[Condition]:
-        return [condition for _, condition in self.conditional().values()]
+    def space(self, distributions: Mapping[str, BaseDistribution]) -> Space:
+        """Of these parameters, without those that depend on one that is not among them."""
+        conditions = [condition for _, condition in self._conditional().values()]
+        left_out = {c.name for c in conditions if c.on not in distributions}
+        kept = {name: d for name, d in distributions.items() if name not in left_out}
+        return Space.of(kept, conditions)
 
-    def conditional(self) -> dict[str, tuple[BaseDistribution, Condition]]:
+    def _conditional(self) -> dict[str, tuple[BaseDistribution, Condition]]:
         """The parameters, sorted by name, that some trials have, as another one decides that all
         have: at each of its choices all have them or none; of numbers, on one side.
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 import threading
@@ -23,7 +22,6 @@ from cbal_optuna.claiming import is_contested
 from cbal_optuna.claims import known_values
 from cbal_optuna.conditional import common_distributions
 from cbal_optuna.search import Axis
-from cbal_optuna.search import Condition
 from cbal_optuna.search import DescentOptions
 from cbal_optuna.search import History
 from cbal_optuna.search import LINE_SEARCHES
@@ -177,7 +175,7 @@ class CoordinateDescentSampler(BaseSampler):
     ) -> dict[str, Any]:
         self._raise_error_if_multi_objective(study)
         history = self._history(study, trial)
-        space = _space(search_space, history.parameters.conditions)
+        space = history.parameters.space(search_space)
         if not space.axes:
             return {}
         options = self._descent_options(study, space)
@@ -279,14 +277,6 @@ class CoordinateDescentSampler(BaseSampler):
         if trial is None or history.read_for != trial._trial_id:
             history.read(study)
         return history
-
-
-def _space(
-    distributions: Mapping[str, BaseDistribution], conditions: Collection[Condition]
-) -> Space:
-    """Without what depends on a parameter that is not to be searched."""
-    left_out = {c.name for c in conditions if c.on not in distributions}
-    return Space.of({n: d for n, d in distributions.items() if n not in left_out}, conditions)
 
 
 def _explain(

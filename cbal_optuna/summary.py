@@ -199,7 +199,7 @@ class _Model:
         history.read(study)
         self._trials = history.trials
         self._sign = -1.0 if history.maximizes else 1.0
-        self.space = Space.of(history.parameters.distributions, history.parameters.conditions)
+        self.space = history.parameters.space(history.parameters.distributions)
         self.evaluations = history.evaluations(self.space)
         is_known = bool(self.space.axes) and self.evaluations.any_finite
         self.response = Response(self.evaluations, (), self.space, seed=0) if is_known else None

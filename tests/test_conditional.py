@@ -35,11 +35,15 @@ def parameters_of(trials: Iterable[dict[str, Any]], **changed: BaseDistribution)
     return parameters
 
 
+def conditions_of(parameters: Parameters) -> tuple[Condition, ...]:
+    return parameters.space(parameters.distributions).conditions
+
+
 def test_without_trials_nothing_is_known() -> None:
     parameters = Parameters()
     assert parameters.common is None
     assert parameters.distributions == {}
-    assert parameters.conditions == []
+    assert conditions_of(parameters) == ()
     assert not parameters.knows("loss")
 
 
@@ -54,7 +58,7 @@ def test_a_parameter_may_depend_on_the_choice_of_a_categorical() -> None:
     assert list(parameters.common or ()) == ["balance", "loss"]
     assert list(parameters.distributions) == ["balance", "loss", "margin"]
     # Nothing is known of triplets.
-    assert parameters.conditions == [Condition("margin", "loss", ((0.0, 0.0),))]
+    assert conditions_of(parameters) == (Condition("margin", "loss", ((0.0, 0.0),)),)
     assert parameters.knows("margin")
 
 
@@ -72,8 +76,8 @@ def test_a_parameter_may_depend_on_a_number_being_above_or_below_some_value(
     parameters = parameters_of(
         {"layers": n, **({"width": 16} if has_width else {})} for n, has_width in layers.items()
     )
-    expected = [Condition("width", "layers", (without,))] if without else []
-    assert parameters.conditions == expected
+    expected = (Condition("width", "layers", (without,)),) if without else ()
+    assert conditions_of(parameters) == expected
     assert list(parameters.distributions) == ["layers", "width"][: 1 + len(expected)]
 
 
@@ -91,7 +95,7 @@ def test_what_no_parameter_explains_is_not_searched() -> None:
 
 def test_a_parameter_added_to_a_study_does_not_depend_on_one_of_many_values() -> None:
     parameters = parameters_of([{"seed": 3}, {"seed": 70}, {"seed": 600, "margin": 0.5}])
-    assert parameters.conditions == []
+    assert conditions_of(parameters) == ()
 
 
 def test_a_parameter_of_several_ranges_is_not_searched() -> None:
@@ -111,11 +115,18 @@ def test_one_without_an_order_is_thought_to_decide_before_others() -> None:
             {"layers": 2, "loss": "margin", "sizes": 64, "margin": 0.5},
         ]
     )
-    assert [c.on for c in parameters.conditions] == ["loss"]
+    assert [c.on for c in conditions_of(parameters)] == ["loss"]
 
 
 @pytest.mark.filterwarnings("ignore:Choices for a categorical")
 def test_choices_that_cannot_be_hashed_may_decide() -> None:
     choices = CategoricalDistribution(([1], [2]))  # type: ignore[arg-type]
     trials = [{"sizes": [1]}, {"sizes": [2], "margin": 0.5}]
-    assert [c.name for c in parameters_of(trials, sizes=choices).conditions] == ["margin"]
+    parameters = parameters_of(trials, sizes=choices)
+    assert [c.name for c in conditions_of(parameters)] == ["margin"]
+
+
+def test_what_depends_on_a_parameter_that_is_not_searched_is_not_searched_either() -> None:
+    parameters = parameters_of([{"loss": "infonce"}, {"loss": "margin", "margin": 0.5}])
+    balance_and_margin = {name: SPACE[name] for name in ("balance", "margin")}
+    assert parameters.space(balance_and_margin).names == ["balance"]

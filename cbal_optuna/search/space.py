@@ -35,6 +35,7 @@ Point = tuple[float, ...]
 # through a storage or a float32 broadcast; a hyper-parameter is never needed more exactly than a
 # millionth of its range.
 _DECIMALS = 6
+# Of arrays of positions, which are not rounded.
 _TOLERANCE = 2e-6
 
 

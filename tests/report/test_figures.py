@@ -342,7 +342,11 @@ def test_figures_of_any_space_and_values_can_be_written(
     study = study_of("minimize")
     for value, x in zip(values, positions):
         add(study, value, {"x": x, "y": 0.5, "batch_size": x}, space)
-    json.loads(figure_of(study).to_json())
+    written = json.loads(figure_of(study).to_json(), parse_constant=pytest.fail)
+    # What is drawn, or why nothing is.
+    assert any(trace.get("x") or trace.get("y") for trace in written["data"]) or any(
+        note["text"] for note in written["layout"].get("annotations", ())
+    )
 
 
 @pytest.mark.parametrize("figure_of", FIGURES)
