@@ -45,7 +45,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalW
 # Much longer than any of this takes on a machine that is busy with other things.
 PATIENCE_SECONDS = 240
 STUDY = "processes"
-# All but the one that later trials only have, which is sampled independently.
+# All but the one that later trials only have.
 AXES = ("balance", "margin", "batch_size", "loss")
 TROUBLES = ("5:failing", "11:pruned", "17:failing", "23:pruned")
 
@@ -200,7 +200,13 @@ def in_one_go(n_trials: int, *events: str) -> list[FrozenTrial]:
 
 
 def points_of(trials: list[FrozenTrial]) -> list[tuple[Any, ...]]:
-    return [tuple(t.params[name] for name in AXES) for t in trials]
+    """Where the trials are of what was searched when they began.
+
+    What later trials only have is sampled independently, unless these happen to be where no earlier
+    one was, at another loss: then the loss seems to decide who has it, and it is searched as well.
+    """
+    searched = [t.params.keys() & {*AXES, *t.system_attrs.get("cbal:claim", ())} for t in trials]
+    return [tuple((n, t.params[n]) for n in sorted(names)) for t, names in zip(trials, searched)]
 
 
 def let_hearts_stop(url: str) -> None:
