@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 import warnings
@@ -93,12 +94,31 @@ def was_given_up(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.FAIL and failure.startswith(_SILENCE)
 
 
+def training_of(trial: FrozenTrial) -> tuple[dict[str, Any], int | None]:
+    """What a trial evaluates, or will: its parameters, and its seed if it has one of its own."""
+    params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+    return params, trial.user_attrs.get("seed")
+
+
+def _with_all_params(study: Study) -> Iterator[FrozenTrial]:
+    """The trials that have not failed, but those that may still be asking for parameters."""
+    for trial in study.get_trials(deepcopy=False):
+        is_told = trial.state.is_finished() or "fixed_params" in trial.system_attrs
+        if is_told and trial.state != TrialState.FAIL:
+            yield trial
+
+
 def retry_callback() -> dict[str, Any]:
-    """The argument of RDBStorage, by its name in this version of Optuna."""
+    """The argument of RDBStorage, by its name in this version of Optuna.
+
+    A trial is not queued again if another one evaluates the same, or has done so.
+    """
     current = getattr(optuna.storages, "RetryHeartbeatStaleTrialCallback", None)
     callback = (current or optuna.storages.RetryFailedTrialCallback)(max_retry=_MAX_RETRIES)
 
     def retried(study: Study, trial: FrozenTrial) -> None:
+        if any(training_of(other) == training_of(trial) for other in _with_all_params(study)):
+            return
         # Else the retry would have them as well.
         for how_it_ended in (FAILURE, INTERRUPTED, TRAININGS):
             trial.user_attrs.pop(how_it_ended, None)

@@ -33,6 +33,7 @@ from cbal_optuna.stored_trials import evaluate
 from cbal_optuna.stored_trials import FAILURE
 from cbal_optuna.stored_trials import INTERRUPTED
 from cbal_optuna.stored_trials import retry_stale_trials
+from cbal_optuna.stored_trials import training_of
 from cbal_optuna.stored_trials import was_given_up
 from cbal_optuna.summary import USUAL
 from cbal_optuna.warm_start import OBJECTIVE
@@ -149,7 +150,7 @@ def open_study(
     # Coordinate descent goes by the trials; others would draw the numbers of the first run again.
     seed = seed if sampler == "cd" or not trials else _resumed_seed(seed, len(trials))
     study.sampler = named_sampler(sampler, start, seed, sampler_options)
-    known = [_params(t) for t in trials if t.state != TrialState.FAIL]
+    known = [training_of(t)[0] for t in trials if t.state != TrialState.FAIL]
     interrupted = [t.params for t in trials if INTERRUPTED in t.user_attrs]
     for setting in (usual, start, *interrupted):
         if setting not in known:
@@ -169,10 +170,13 @@ def run_usual(study: Study, objective: Objective[Outcome], run: Callable[[int], 
             Runs trials until the study has so many usable ones.
     """
     usable = study.get_trials(deepcopy=False, states=USABLE)
+    waiting = study.get_trials(deepcopy=False, states=[TrialState.WAITING])
     usual = objective.space.searched(objective.space.usual)
-    if all(trial.params != usual for trial in usable):
+    if any(trial.params == usual for trial in usable):
+        return
+    if all(training_of(trial)[0] != usual for trial in waiting):
         study.enqueue_trial(usual)
-        run(len(usable) + 1)
+    run(len(usable) + 1)
 
 
 def run_trials(
@@ -204,6 +208,7 @@ def run_trials(
     Raises:
         FailingTrialsError: Three trials in a row failed.
     """
+    retry_stale_trials(study)
     n_done = len(study.get_trials(deepcopy=False, states=USABLE))
     if n_done >= n_trials:
         return
@@ -211,10 +216,10 @@ def run_trials(
     with tqdm(total=n_trials, initial=n_done, desc=study.study_name, unit="trial") as bar:
         progress = Progress(bar)
         while time.monotonic() < deadline:
-            retry_stale_trials(study)
             trial = ask(study)
             with get_heartbeat_thread(trial._trial_id, study._storage):
                 evaluate(study, trial, objective)
+            retry_stale_trials(study)
             n_done = progress.show(study)
             progress.count(study._storage.get_trial(trial._trial_id))
             progress.check()
@@ -267,16 +272,13 @@ def _withdraw_repetitions(study: Study) -> None:
     """Of what another machine, which opens the study at this moment, has queued as well."""
     seen: list[dict[str, Any]] = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING, TrialState.RUNNING)):
-        if trial.state == TrialState.WAITING and _params(trial) in seen:
+        params, _ = training_of(trial)
+        if trial.state == TrialState.WAITING and params in seen:
             # That machine may do so at this moment, too.
             with suppress(UpdateFinishedTrialError):
                 study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-        elif _params(trial):
-            seen.append(_params(trial))
-
-
-def _params(trial: FrozenTrial) -> dict[str, Any]:
-    return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        elif params:
+            seen.append(params)
 
 
 def _identity(objective: Objective[Outcome], fresh_seeds: str) -> dict[str, Any]:

@@ -202,8 +202,8 @@ def in_one_go(n_trials: int, *events: str) -> list[FrozenTrial]:
 def points_of(trials: list[FrozenTrial]) -> list[tuple[Any, ...]]:
     """Where the trials are of what was searched when they began.
 
-    What later trials only have is sampled independently, unless these happen to be where no earlier
-    one was, at another loss: then the loss seems to decide who has it, and it is searched as well.
+    What later trials only have is sampled independently, unless they happen to be where no earlier
+    one was, at another loss say: then the loss seems to decide who has it, and it is searched.
     """
     searched = [t.params.keys() & {*AXES, *t.system_attrs.get("cbal:claim", ())} for t in trials]
     return [tuple((n, t.params[n]) for n in sorted(names)) for t, names in zip(trials, searched)]

@@ -103,6 +103,41 @@ def test_a_killed_workers_trial_is_retried_at_its_point(
     assert failed.params == retried.params == {"x": x}
 
 
+@pytest.mark.parametrize("is_done", [True, False])
+def test_what_another_has_evaluated_meanwhile_is_not_retried(
+    tmp_path: Path, is_done: bool
+) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path}/study.db")
+    study = optuna.create_study(storage=storage)
+    ask(study).suggest_float("x", 0, 1)
+    study.enqueue_trial(study.trials[0].params)
+    again = ask(study)
+    again.suggest_float("x", 0, 1)
+    if is_done:
+        study.tell(again, 1.0)
+    retry_stale_trials(study)
+    _let_hearts_stop(storage)
+    storage.record_heartbeat(again._trial_id)
+    retry_stale_trials(study)
+    ended = TrialState.COMPLETE if is_done else TrialState.RUNNING
+    assert [t.state for t in study.trials] == [TrialState.FAIL, ended]
+
+
+def test_of_two_that_died_on_the_way_to_their_points_both_are_retried(tmp_path: Path) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path}/study.db")
+    study = optuna.create_study(storage=storage)
+    for name in ("first", "second"):
+        # They differ in nothing yet.
+        trial = ask(study)
+        trial.suggest_float("x", 0.5, 0.5)
+        trial.set_user_attr("name", name)
+    retry_stale_trials(study)
+    _let_hearts_stop(storage)
+    retry_stale_trials(study)
+    waiting = [t.user_attrs["name"] for t in study.trials if t.state == TrialState.WAITING]
+    assert sorted(waiting) == ["first", "second"]
+
+
 def test_an_interrupted_trial_fails_and_the_interruption_goes_on(tmp_path: Path) -> None:
     study = optuna.create_study(storage=open_storage(f"sqlite:///{tmp_path}/study.db"))
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import optuna
 from optuna.storages import InMemoryStorage
@@ -10,6 +11,8 @@ import pytest
 
 from cbal_optuna.named_samplers import SAMPLERS
 from cbal_optuna.objectives import RetrievalObjective
+from cbal_optuna.storage import open_storage
+from cbal_optuna.stored_trials import ask
 from cbal_optuna.study import check_study
 from cbal_optuna.study import FailingTrialsError
 from cbal_optuna.study import open_study
@@ -103,6 +106,23 @@ def test_the_usual_setting_of_a_killed_worker_is_evaluated_in_the_end(
     assert len(complete) == 3 and complete[-1] == usual
     run_usual(study, objective, run)
     assert len(study.trials) == 4
+
+
+def test_the_usual_setting_is_evaluated_once_when_its_worker_is_found_dead_late(
+    tiny_objective: Objectives, tmp_path: Path
+) -> None:
+    objective, storage = tiny_objective(), open_storage(f"sqlite:///{tmp_path}/study.db")
+    study = opened(objective, storage)
+    objective.space.suggest(ask(study))
+    run_trials(study, objective, 2)
+    with storage.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE trial_heartbeats SET heartbeat = '2000-01-01 00:00:00'")
+    run_usual(study, objective, partial(run_trials, study, objective))
+    run_trials(study, objective, 4)
+    usual = objective.space.searched(objective.space.usual)
+    of_usual = [t.state for t in study.trials if t.params == usual]
+    assert of_usual == [TrialState.FAIL, TrialState.COMPLETE]
+    assert len(study.trials) == 5
 
 
 def test_what_two_machines_have_queued_at_once_is_withdrawn_once(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Sequence
-from typing import Any
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial
@@ -17,6 +16,7 @@ from cbal_optuna.objectives import Setting
 from cbal_optuna.storage import Storage
 from cbal_optuna.stored_trials import ask
 from cbal_optuna.stored_trials import FAILURE
+from cbal_optuna.stored_trials import training_of
 from cbal_optuna.stored_trials import was_given_up
 from cbal_optuna.study import FailingTrialsError
 from cbal_optuna.workers.pool import WorkerPool
@@ -84,7 +84,7 @@ class _Trainings:
         self._bar = bar
 
     def is_over(self) -> bool:
-        done = [_training(t) for t in self._trials(TrialState.COMPLETE)]
+        done = [training_of(t) for t in self._trials(TrialState.COMPLETE)]
         n_done = sum(training in done for training in self._wanted)
         self._bar.update(n_done - self._bar.n)
         return n_done == len(self._wanted)
@@ -95,7 +95,7 @@ class _Trainings:
         All who share the study queue what they miss. If two have queued the same, the one with
         the lower number counts, and the other is withdrawn.
         """
-        begun = [_training(t) for t in self._trials(*_BEGUN)]
+        begun = [training_of(t) for t in self._trials(*_BEGUN)]
         missing = [training for training in self._wanted if training not in begun]
         if missing:
             setting, seed = missing[0]
@@ -103,8 +103,8 @@ class _Trainings:
         if not self._trials(TrialState.WAITING):
             return None
         trial = ask(self.study)
-        earlier = [_training(t) for t in self._trials(*_BEGUN) if t.number < trial.number]
-        own = _training(self._storage.get_trial(trial._trial_id))
+        earlier = [training_of(t) for t in self._trials(*_BEGUN) if t.number < trial.number]
+        own = training_of(self._storage.get_trial(trial._trial_id))
         if own not in self._wanted or own in earlier:
             self.study.tell(trial, state=TrialState.FAIL)
             return None
@@ -118,8 +118,3 @@ class _Trainings:
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=states)
-
-
-def _training(trial: FrozenTrial) -> tuple[dict[str, Any], int | None]:
-    params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-    return params, trial.user_attrs.get("seed")
