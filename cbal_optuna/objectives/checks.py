@@ -9,6 +9,8 @@ import torch
 
 from cbal_optuna.data import LabelledImages
 from cbal_optuna.objectives.search_space import SearchSpace
+from cbal_optuna.training import FROZEN
+from cbal_optuna.training import smallest_chunk
 from cbal_optuna.training import TrainingOptions
 
 
@@ -48,6 +50,20 @@ def check_compiled(training: TrainingOptions, *, head_only: bool) -> None:
             "`compile` is True; with `head_only` it should be False, as a linear head has nothing "
             "to gain."
         )
+
+
+def check_statistics(training: TrainingOptions, batch_sizes: Sequence[int]) -> None:
+    """That BatchNorm, unless it is frozen, takes them of more than one image; raises
+    ValueError."""
+    size = training.micro_batch
+    if training.batch_norm == FROZEN or not isinstance(size, int):
+        return
+    for n_images in batch_sizes:
+        if smallest_chunk(n_images, size) == 1:
+            raise ValueError(
+                f"`micro_batch` is {size}, which leaves BatchNorm a single image of a batch of "
+                f"{n_images}; it should be larger, or `batch_norm` {FROZEN!r}."
+            )
 
 
 def check_retrievable(dataset: LabelledImages, items: np.ndarray) -> None:

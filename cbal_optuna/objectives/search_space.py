@@ -255,8 +255,13 @@ def _check_range(loss: str, name: str, parameter: Any) -> None:
         values = list(parameter.choices)
     elif isinstance(parameter, (FloatDistribution, IntDistribution)):
         values = [parameter.low, parameter.high]
-    else:
+    elif isinstance(parameter, (int, float, str)):
         values = [parameter]
+    else:
+        raise ValueError(
+            f"`{name}` is {parameter!r}; it should be a number or a word, or a float, int or "
+            "categorical distribution of Optuna."
+        )
     if name not in ("aggregation", "denominator"):
         _check_numbers(name, parameter, values)
     if name not in _TRAINING:

@@ -26,6 +26,7 @@ from cbal_optuna.losses import SplitInfoNCELoss
 from cbal_optuna.losses import SplitLoss
 from cbal_optuna.losses import SplitMarginLoss
 from cbal_optuna.objectives.checks import check_positive
+from cbal_optuna.objectives.checks import check_statistics
 from cbal_optuna.objectives.checks import device_of
 from cbal_optuna.objectives.infeasible import InfeasibleSettingError
 from cbal_optuna.objectives.search_space import SearchSpace
@@ -247,6 +248,9 @@ class Trainer(ABC):
             if self.training.compile:
                 check_compiler(self.device)
             self._regime = self._make_regime()
+            if self._regime.has_batch_norm:
+                shares = [n // self._ranks.size for n in self.space.batch_sizes]
+                check_statistics(self.training, shares)
         return self._regime
 
 

@@ -12,6 +12,8 @@ from cbal_optuna.training.checkpoint import Checkpoints
 from cbal_optuna.training.compiling import check_compiler
 from cbal_optuna.training.gradient_caching import BATCH_NORM_MODES
 from cbal_optuna.training.gradient_caching import cached_forward
+from cbal_optuna.training.gradient_caching import FROZEN
+from cbal_optuna.training.gradient_caching import smallest_chunk
 from cbal_optuna.training.gradient_caching import SYNCHRONISED
 from cbal_optuna.training.loop import DivergedError
 from cbal_optuna.training.loop import NotANumberError
@@ -45,6 +47,7 @@ __all__ = [
     "DivergedError",
     "EmbeddingModel",
     "EndToEnd",
+    "FROZEN",
     "HeadOnly",
     "LEARNING_RATE_RULES",
     "MLP",
@@ -66,5 +69,6 @@ __all__ = [
     "is_out_of_memory",
     "ranks_of_environment",
     "small_stem",
+    "smallest_chunk",
     "train",
 ]

@@ -75,8 +75,7 @@ def cached_forward(
     check_micro_batch(micro_batch)
     check_batch_norm(batch_norm)
     mode = partial(_frozen_batch_norm, encoder) if batch_norm == FROZEN else nullcontext
-    n_chunks = max(1, -(-len(images) // micro_batch))
-    *chunks, last = images.tensor_split(n_chunks)
+    *chunks, last = images.tensor_split(_n_chunks(len(images), micro_batch))
 
     def contexts() -> _Contexts:
         return mode(), _Recomputation(mode, partial(_discarded_buffers, encoder))
@@ -106,6 +105,15 @@ class ChunkedForward(nn.Module):
     def forward(self, images: Tensor, micro_batch: int) -> Tensor:
         """The embeddings (n, d)."""
         return cached_forward(self.encoder, images, micro_batch, batch_norm=self._batch_norm)
+
+
+def smallest_chunk(n_images: int, micro_batch: int) -> int:
+    """Images in the smallest chunk of a batch."""
+    return n_images // _n_chunks(n_images, micro_batch)
+
+
+def _n_chunks(n_images: int, micro_batch: int) -> int:
+    return max(1, -(-n_images // micro_batch))
 
 
 def check_micro_batch(micro_batch: int) -> None:

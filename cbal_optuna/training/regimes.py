@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
 
 from cbal_optuna.data import cached_array
@@ -33,6 +34,7 @@ from cbal_optuna.training.device_rows import DeviceRows
 from cbal_optuna.training.model import EmbeddingModel
 from cbal_optuna.training.model import FeatureHead
 from cbal_optuna.training.model import LINEAR
+from cbal_optuna.training.model import MLP
 
 
 _CHUNK = 256
@@ -45,6 +47,11 @@ class Regime(ABC):
 
     ``items`` are indices of images, int64 of shape (n,).
     """
+
+    @property
+    def has_batch_norm(self) -> bool:
+        """Whether the models have such layers."""
+        return False
 
     @abstractmethod
     def model(self, training_items: np.ndarray) -> nn.Module:
@@ -127,6 +134,11 @@ class EndToEnd(Regime):
         else:
             array = _decoded(dataset, size, interpolation, cache_directory)
             self._images = DeviceRows(array, device)
+
+    @property
+    def has_batch_norm(self) -> bool:
+        layers = self._backbone.modules()
+        return self._head == MLP or any(isinstance(layer, _BatchNorm) for layer in layers)
 
     def model(self, training_items: np.ndarray) -> nn.Module:
         redrawn = self._options.weights == RANDOM

@@ -546,6 +546,26 @@ def test_with_frozen_batch_norm_the_micro_batch_does_not_matter(
     assert abs(frozen - value(micro_batch="whole")) > 0.02
 
 
+def test_batch_norm_of_a_single_image_is_refused(tiny_objective: Objectives) -> None:
+    def prepare(**options: Any) -> None:
+        training = TrainingOptions(samples=128, **options)
+        tiny_objective(head_only=False, training=training).prepare()
+
+    with pytest.raises(
+        ValueError, match="`micro_batch` is 1, .* it should be larger, or `batch_n"
+    ):
+        prepare(micro_batch=1)
+    prepare(micro_batch=1, batch_norm="frozen")
+    prepare(micro_batch=2)
+
+
+def test_without_batch_norm_a_micro_batch_may_be_one_image(tiny_objective: Objectives) -> None:
+    training = TrainingOptions(samples=32, micro_batch=1)
+    vit = tiny_objective(head_only=False, backbone="test_vit", training=training)
+    vit.prepare()
+    assert is_feasible(trial_of(vit, batch_size=8))
+
+
 def test_images_may_be_decoded_each_time(tiny_objective: Objectives, tmp_path: Path) -> None:
     def objective(**options: Any) -> RetrievalObjective:
         return tiny_objective(head_only=False, cache_directory=tmp_path, **options)

@@ -233,6 +233,12 @@ def test_what_does_not_fit_is_named(loss: str, parameter: dict[str, Any]) -> Non
         SearchSpace(loss, **parameter)
 
 
+@pytest.mark.parametrize("value", [[16, 32], (16, 32), {"low": 16, "high": 32}, None])
+def test_what_is_neither_a_value_nor_a_distribution_is_told_so(value: Any) -> None:
+    with pytest.raises(ValueError, match="should be a number or a word, or a float, int or"):
+        SearchSpace(batch_size=value)
+
+
 def test_there_is_no_third_loss() -> None:
     with pytest.raises(ValueError, match="`loss` is 'triplet'.*infonce, margin"):
         SearchSpace("triplet")
