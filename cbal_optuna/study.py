@@ -36,6 +36,7 @@ from cbal_optuna.stored_trials import retry_stale_trials
 from cbal_optuna.stored_trials import training_of
 from cbal_optuna.stored_trials import was_given_up
 from cbal_optuna.summary import USUAL
+from cbal_optuna.warm_start import FRESH_SEEDS
 from cbal_optuna.warm_start import OBJECTIVE
 from cbal_optuna.warm_start import record_start
 from cbal_optuna.warm_start import warm_start
@@ -285,7 +286,7 @@ def _identity(objective: Objective[Outcome], fresh_seeds: str) -> dict[str, Any]
     """What a study evaluates, as it comes back from a storage."""
     identity = dict(objective.description)
     if fresh_seeds:
-        identity["fresh_seeds"] = fresh_seeds
+        identity[FRESH_SEEDS] = fresh_seeds
     plain: dict[str, Any] = json.loads(json.dumps(identity))
     return plain
 

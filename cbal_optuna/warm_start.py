@@ -23,6 +23,8 @@ from cbal_optuna.summary import recommended_trial
 
 
 OBJECTIVE = "objective"
+# What a study evaluates has this, if it is no search but a comparison with fresh seeds.
+FRESH_SEEDS = "fresh_seeds"
 _START = "start"
 
 
@@ -119,20 +121,25 @@ def _recommended(start_from: str, storage: BaseStorage, space: SearchSpace) -> W
 
 
 def _loaded(start_from: str, storage: BaseStorage) -> Study:
-    names = optuna.get_all_study_names(storage)
-    if start_from not in names:
-        allowed = f"one of {', '.join(sorted(names))}" if names else "one, but it has none"
-        raise ValueError(
-            f"`start_from` is {start_from!r}, no study of this storage; it should be {allowed}."
-        )
+    summaries = optuna.get_all_study_summaries(storage, include_best_trial=False)
+    objectives = {s.study_name: s.user_attrs.get(OBJECTIVE) for s in summaries}
+    searches = sorted(name for name, o in objectives.items() if not _is_comparison(o))
+    if start_from not in searches:
+        kind = "a comparison" if start_from in objectives else "no study of this storage"
+        allowed = f"one of {', '.join(searches)}" if searches else "one, but it has none"
+        raise ValueError(f"`start_from` is {start_from!r}, {kind}; it should be {allowed}.")
     source = optuna.load_study(study_name=start_from, storage=storage)
-    objective = source.user_attrs.get(OBJECTIVE)
+    objective = objectives[start_from]
     if not isinstance(objective, dict) or not isinstance(objective.get("space"), dict):
         raise ValueError(
             f"`start_from` is {start_from!r}, which was not made by a study of this package; it "
             "should be one that was."
         )
     return source
+
+
+def _is_comparison(objective: Any) -> bool:
+    return isinstance(objective, dict) and FRESH_SEEDS in objective
 
 
 def _check_fits(

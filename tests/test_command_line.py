@@ -435,7 +435,7 @@ def test_an_export_that_cannot_be_written_is_one_sentence_after_the_result(
     monkeypatch.setattr(Path, "write_bytes", full)
     status, out, err = run("--n-trials", "1", "--confirm", "0", "--export", "model")
     assert status == 1 and "Report: tiny.html" in out
-    assert err.splitlines()[-1].endswith("cannot be written: [Errno 28] No space left on device")
+    assert err.splitlines()[-1].endswith("cannot be written: No space left on device")
 
 
 def test_nothing_is_exported_without_a_feasible_trial(

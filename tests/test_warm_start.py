@@ -164,7 +164,10 @@ def test_there_must_be_something_to_start_from(tiny_objective: Objectives) -> No
     optuna.create_study(study_name="foreign", storage=storage)
     with pytest.raises(ValueError, match="not made by a study of this package"):
         opened(objective, storage, "foreign")
-    with pytest.raises(ValueError, match="it should be one of empty, foreign, m"):
+    load_or_create("m.test", storage, margin, fresh_seeds="test")
+    with pytest.raises(ValueError, match="'m.test', a comparison; .* one of empty, foreign, m"):
+        opened(objective, storage, "m.test")
+    with pytest.raises(ValueError, match=r"it should be one of empty, foreign, m\."):
         opened(objective, storage, "nosuch")
     assert "whole" not in optuna.get_all_study_names(storage)
 

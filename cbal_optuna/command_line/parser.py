@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+import re
 from typing import Any
 from typing import NoReturn
 
 from cbal_optuna.passwords import without_passwords
 from cbal_optuna.plain_text import printable
+
+
+# Of the operating system, whose words follow.
+_ERROR_NUMBER = re.compile(r"\[Errno \d+\] ")
 
 
 class Parser(argparse.ArgumentParser):
@@ -19,8 +24,10 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        # What was typed is repeated: names from data, and URLs that are in the wrong place.
-        super().exit(status, message and printable(without_passwords(message)))
+        if message is not None:
+            # What was typed is repeated: names from data, and URLs that are in the wrong place.
+            message = printable(without_passwords(_ERROR_NUMBER.sub("", message)))
+        super().exit(status, message)
 
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
         # argparse drops it and then misses the value.

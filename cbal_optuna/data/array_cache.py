@@ -18,6 +18,10 @@ import numpy as np
 from cbal_optuna.replaced_files import part_of
 
 
+# What says where caches are kept.
+_SETTING = "`cache_directory` (--cache-dir) or $CBAL_CACHE"
+
+
 def default_cache_directory() -> Path:
     """``$CBAL_CACHE``, else ``cbal_optuna`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
 
@@ -71,7 +75,7 @@ def cached_array(
         array = _verified(path)
         if array is not None and array.shape == shape and array.dtype == dtype:
             return array
-    directory.mkdir(parents=True, exist_ok=True)
+    _make(directory)
     size = math.prod(shape) * np.dtype(dtype).itemsize
     with _room_for(size, directory), part_of(directory / key) as part:
         writable = np.lib.format.open_memmap(part, mode="w+", dtype=dtype, shape=shape)
@@ -89,6 +93,18 @@ def cached_array(
     return published
 
 
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"the folder for caches cannot be made ({error.strerror}); {_SETTING} should "
+            "name another",
+            str(directory),
+        ) from error
+
+
 @contextmanager
 def _room_for(size: int, directory: Path) -> Iterator[None]:
     """Says what to do about a disk that has none."""
@@ -99,8 +115,8 @@ def _room_for(size: int, directory: Path) -> Iterator[None]:
             raise
         raise OSError(
             error.errno,
-            f"a cache file of {size / 1e6:.0f} MB has no room; `cache_directory` or $CBAL_CACHE "
-            "should name a folder on a disk that has",
+            f"a cache file of {size / 1e6:.0f} MB has no room; {_SETTING} should name a "
+            "folder on a disk that has",
             str(directory),
         ) from error
 
