@@ -574,6 +574,11 @@ def test_images_may_be_decoded_each_time(tiny_objective: Objectives, tmp_path: P
     assert list(tmp_path.glob("images-*"))
 
 
+def test_the_cache_directory_may_be_a_string(tiny_objective: Objectives, tmp_path: Path) -> None:
+    tiny_objective(head_only=False, cache_directory=str(tmp_path / "cache")).prepare()
+    assert list(tmp_path.glob("cache/images-*"))
+
+
 @pytest.mark.parametrize("batch_size", [10, 18])
 def test_a_batch_that_cannot_be_filled_is_infeasible(
     tiny_objective: Objectives, batch_size: int
