@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from PIL import ImageOps
+from PIL import UnidentifiedImageError
 
 
 # Formats of photographs; others are not tried. Among those that Pillow knows is PostScript, which
@@ -172,6 +173,10 @@ def read_image(path: Path) -> Image.Image:
                 raise ValueError(f"it has more than {_LARGEST_FILE:,} bytes")
             with Image.open(file, formats=_FORMATS) as image:
                 return _to_rgb(ImageOps.exif_transpose(image))
+        except UnidentifiedImageError as error:
+            raise BrokenImageError(
+                f"the image file {path} cannot be read: it is none of {', '.join(_FORMATS)}"
+            ) from error
         # Decoders raise OSError, SyntaxError, struct.error, EOFError and more on damaged files.
         except Exception as error:
             raise BrokenImageError(f"the image file {path} cannot be read: {error}") from error
