@@ -127,11 +127,13 @@ class OnGpus(Objective):
 
 @pytest.fixture
 def ray(monkeypatch: pytest.MonkeyPatch) -> Any:
-    # Nobody is called, and workers need no token. Nodes and heads are soon missed.
+    # Nobody is called, and workers need no token. Nodes and heads are soon missed, but not while
+    # they start, which takes its time on a busy machine.
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("RAY_health_check_initial_delay_ms", "0")
+    monkeypatch.setenv("RAY_health_check_initial_delay_ms", "3000")
     monkeypatch.setenv("RAY_health_check_period_ms", "200")
+    monkeypatch.setenv("RAY_health_check_failure_threshold", "15")
     monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "2")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
     ray = pytest.importorskip("ray")
