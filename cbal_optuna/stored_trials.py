@@ -100,6 +100,12 @@ def training_of(trial: FrozenTrial) -> tuple[dict[str, Any], int | None]:
     return params, trial.user_attrs.get("seed")
 
 
+def _is_same_training(one: FrozenTrial, other: FrozenTrial) -> bool:
+    """A trial that has not begun may not say its seed yet, which then is that of all others."""
+    (params, seed), (other_params, other_seed) = training_of(one), training_of(other)
+    return params == other_params and (seed == other_seed or None in (seed, other_seed))
+
+
 def _with_all_params(study: Study) -> Iterator[FrozenTrial]:
     """The trials that have not failed, but those that may still be asking for parameters."""
     for trial in study.get_trials(deepcopy=False):
@@ -117,7 +123,7 @@ def retry_callback() -> dict[str, Any]:
     callback = (current or optuna.storages.RetryFailedTrialCallback)(max_retry=_MAX_RETRIES)
 
     def retried(study: Study, trial: FrozenTrial) -> None:
-        if any(training_of(other) == training_of(trial) for other in _with_all_params(study)):
+        if any(_is_same_training(trial, other) for other in _with_all_params(study)):
             return
         # Else the retry would have them as well.
         for how_it_ended in (FAILURE, INTERRUPTED, TRAININGS):

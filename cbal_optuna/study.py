@@ -175,9 +175,12 @@ def run_usual(study: Study, objective: Objective[Outcome], run: Callable[[int], 
     usual = objective.space.searched(objective.space.usual)
     if any(trial.params == usual for trial in usable):
         return
-    if all(training_of(trial)[0] != usual for trial in waiting):
+    queue = [training_of(trial)[0] for trial in waiting]
+    if usual not in queue:
         study.enqueue_trial(usual)
-    run(len(usable) + 1)
+        queue.append(usual)
+    # What was queued before it comes first.
+    run(len(usable) + queue.index(usual) + 1)
 
 
 def run_trials(

@@ -123,6 +123,25 @@ def test_what_another_has_evaluated_meanwhile_is_not_retried(
     assert [t.state for t in study.trials] == [TrialState.FAIL, ended]
 
 
+@pytest.mark.parametrize(
+    ("seed", "queued_seed", "is_retried"),
+    [(7, None, False), (None, 7, False), (7, 7, False), (7, 8, True)],
+)
+def test_what_is_queued_already_is_not_retried_unless_its_seed_is_another(
+    tmp_path: Path, seed: int | None, queued_seed: int | None, is_retried: bool
+) -> None:
+    study = optuna.create_study(storage=open_storage(f"sqlite:///{tmp_path}/study.db"))
+    # Where settings are searched, a trial says its seed when it begins.
+    trial = ask(study)
+    trial.suggest_float("x", 0, 1)
+    if seed is not None:
+        trial.set_user_attr("seed", seed)
+    own = None if queued_seed is None else {"seed": queued_seed}
+    study.enqueue_trial(trial.params, user_attrs=own)
+    retry(study, study.trials[0], "its worker was killed")
+    assert len(study.trials) == 2 + is_retried
+
+
 def test_of_two_that_died_on_the_way_to_their_points_both_are_retried(tmp_path: Path) -> None:
     storage = open_storage(f"sqlite:///{tmp_path}/study.db")
     study = optuna.create_study(storage=storage)

@@ -113,7 +113,9 @@ def test_the_usual_setting_is_evaluated_once_when_its_worker_is_found_dead_late(
 ) -> None:
     objective, storage = tiny_objective(), open_storage(f"sqlite:///{tmp_path}/study.db")
     study = opened(objective, storage)
-    objective.space.suggest(ask(study))
+    killed = ask(study)
+    objective.space.suggest(killed)
+    killed.set_user_attr("seed", objective.seed)
     run_trials(study, objective, 2)
     with storage.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE trial_heartbeats SET heartbeat = '2000-01-01 00:00:00'")
@@ -123,6 +125,19 @@ def test_the_usual_setting_is_evaluated_once_when_its_worker_is_found_dead_late(
     of_usual = [t.state for t in study.trials if t.params == usual]
     assert of_usual == [TrialState.FAIL, TrialState.COMPLETE]
     assert len(study.trials) == 5
+
+
+def test_what_was_queued_before_the_usual_setting_does_not_keep_it_from_being_evaluated(
+    tiny_objective: Objectives,
+) -> None:
+    objective, storage = tiny_objective(), InMemoryStorage()
+    study = opened(objective, storage)
+    study.tell(study.ask(), state=TrialState.FAIL)
+    usual = objective.space.searched(objective.space.usual)
+    study.enqueue_trial({**usual, "balance": 2.0})
+    run_usual(study, objective, partial(run_trials, study, objective))
+    complete = [t.params["balance"] for t in study.trials if t.state == TrialState.COMPLETE]
+    assert complete == [2.0, usual["balance"]]
 
 
 def test_what_two_machines_have_queued_at_once_is_withdrawn_once(

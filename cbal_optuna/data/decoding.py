@@ -22,6 +22,7 @@ def decode_into(
 
     Raises:
         BrokenImageError: An image cannot be decoded.
+        ValueError: One is not in mode RGB.
     """
     decode = partial(decoded, dataset, size=array.shape[1], interpolation=interpolation)
     with ThreadPoolExecutor(os.cpu_count()) as threads:
@@ -40,8 +41,17 @@ def decoded(
 
     Raises:
         BrokenImageError: The image cannot be decoded.
+        ValueError: It is none in mode RGB.
     """
-    return np.asarray(central_square(dataset.image(index), size, interpolation))
+    image = dataset.image(index)
+    mode = getattr(image, "mode", None)
+    if mode != "RGB":
+        given = type(image).__name__ if mode is None else f"one in mode {mode}"
+        raise ValueError(
+            f"`image` of data set {dataset.name} must give a Pillow image in mode RGB, got "
+            f"{given} for {index}"
+        )
+    return np.asarray(central_square(image, size, interpolation))
 
 
 def central_square(image: Image.Image, size: int, interpolation: str) -> Image.Image:

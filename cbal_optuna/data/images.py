@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from PIL import ImageOps
+from PIL import UnidentifiedImageError
 
 
 # Formats of photographs; others are not tried. Among those that Pillow knows is PostScript, which
@@ -45,6 +46,9 @@ class LabelledImages(ABC):
             among all, every image searches all others.
         test_images: Indices of the images of the official test set, where that is one of images
             of the same classes.
+
+    Raises:
+        ValueError: `labels` or `is_query` is not as said.
     """
 
     def __init__(
@@ -58,12 +62,17 @@ class LabelledImages(ABC):
         test_images: np.ndarray | None = None,
     ) -> None:
         self.name = name
-        self.labels = np.asarray(labels, dtype=np.int64)
         self.class_names = list(class_names)
+        self.labels = _checked_labels(labels, self.n_classes)
         self.test_share = test_share
         if is_query is None:
             is_query = np.zeros(len(self.labels), dtype=bool)
         self.is_query = np.asarray(is_query, dtype=bool)
+        if self.is_query.shape != self.labels.shape:
+            raise ValueError(
+                f"`is_query` must say it of each of the {len(self.labels)} images, got shape "
+                f"{self.is_query.shape}"
+            )
         self.test_images = test_images
 
     @property
@@ -81,6 +90,23 @@ class LabelledImages(ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """A hex digest that changes when the images change: a key for caches of their features."""
+
+
+def _checked_labels(labels: Sequence[int] | np.ndarray, n_classes: int) -> np.ndarray:
+    classes = np.asarray(labels)
+    # Of no labels, NumPy makes floats.
+    if classes.ndim != 1 or (len(classes) and classes.dtype.kind not in "iu"):
+        raise ValueError(
+            f"`labels` must be integers of shape (n,), got {classes.dtype} of shape "
+            f"{classes.shape}"
+        )
+    unknown = classes[(classes < UNLABELLED) | (classes >= n_classes)]
+    if len(unknown):
+        raise ValueError(
+            f"`labels` must be from 0 to {n_classes - 1}, as there are {n_classes} class names, "
+            f"or {UNLABELLED} for none, got {unknown[0]}"
+        )
+    return classes.astype(np.int64)
 
 
 class ImageFiles(LabelledImages):
@@ -147,6 +173,10 @@ def read_image(path: Path) -> Image.Image:
                 raise ValueError(f"it has more than {_LARGEST_FILE:,} bytes")
             with Image.open(file, formats=_FORMATS) as image:
                 return _to_rgb(ImageOps.exif_transpose(image))
+        except UnidentifiedImageError as error:
+            raise BrokenImageError(
+                f"the image file {path} cannot be read: it is none of {', '.join(_FORMATS)}"
+            ) from error
         # Decoders raise OSError, SyntaxError, struct.error, EOFError and more on damaged files.
         except Exception as error:
             raise BrokenImageError(f"the image file {path} cannot be read: {error}") from error

@@ -80,6 +80,9 @@ def checked_pairing(
 
 def check_batch(emb_name: str, embeddings: Tensor, labels_name: str, labels: Tensor) -> None:
     """Raises ValueError if they are not embeddings and their labels."""
+    for name, given in ((emb_name, embeddings), (labels_name, labels)):
+        if not isinstance(given, Tensor):
+            raise ValueError(f"`{name}` is of type {type(given).__name__}, it must be a tensor.")
     if embeddings.ndim != 2 or len(embeddings) == 0 or not embeddings.is_floating_point():
         raise ValueError(
             f"`{emb_name}` has shape {tuple(embeddings.shape)} and dtype {embeddings.dtype}, it "

@@ -30,7 +30,8 @@ class CrossBatchMemory(torch.nn.Module):
             start of a training.
 
     Raises:
-        ValueError: If a number is out of its range, or the loss gathers over ranks.
+        ValueError: If a number is out of its range, or the loss is no split loss, or gathers over
+            ranks.
 
     Example:
 
@@ -64,6 +65,8 @@ class CrossBatchMemory(torch.nn.Module):
                 raise ValueError(
                     f"`{name}` is {value!r}, it must be a whole number of at least {least}."
                 )
+        if not isinstance(loss, SplitLoss):
+            raise ValueError(f"`loss` is {loss!r}, it must be a SplitLoss.")
         if isinstance(loss, TiledLoss) and loss.gather:
             raise ValueError("`loss` gathers over ranks, with a memory it must be local.")
         self.loss = loss

@@ -164,7 +164,7 @@ class SplitLoss(torch.nn.Module, ABC):
 
 def shown(number: float | Tensor) -> str:
     """Of a tensor, its value."""
-    return f"{float(number):g}" if isinstance(number, Tensor) else f"{number}"
+    return f"{number.item():g}" if isinstance(number, Tensor) else f"{number}"
 
 
 def term_dtype(embeddings: Tensor, ref_emb: Tensor | None) -> torch.dtype:

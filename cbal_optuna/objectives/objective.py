@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
+import warnings
 
 import numpy as np
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
+from optuna.study import StudyDirection
 from optuna.trial import Trial
 from optuna.trial import TrialState
 import timm
@@ -80,6 +82,12 @@ class Objective(Trainings[OutcomeT]):
         return {**super().description, "repeats": self.repeats}
 
     def __call__(self, trial: Trial) -> float:
+        if trial.study.direction != StudyDirection.MAXIMIZE:
+            warnings.warn(
+                "the study looks for the lowest value, but that of an objective is the better the "
+                "higher it is; its `direction` should be 'maximize'",
+                stacklevel=2,
+            )
         setting = self.space.suggest(trial)
         trial.set_user_attr("seed", self.seed)
         trial.set_user_attr("versions", versions())

@@ -159,7 +159,7 @@ class RetrievalObjective(Objective[RetrievalOutcome]):
         test_share: float | None = None,
         device: str = "auto",
         seed: int = 0,
-        cache_directory: Path | None = None,
+        cache_directory: str | Path | None = None,
         cache_images: bool = True,
         checkpoints: Checkpoints | None = None,
         on_step: Callable[[], None] = lambda: None,

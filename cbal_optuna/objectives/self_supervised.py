@@ -169,7 +169,7 @@ class SelfSupervisedObjective(Objective[SelfSupervisedOutcome]):
         test_share: float = 0.2,
         device: str = "auto",
         seed: int = 0,
-        cache_directory: Path | None = None,
+        cache_directory: str | Path | None = None,
         cache_images: bool = True,
         checkpoints: Checkpoints | None = None,
         on_step: Callable[[], None] = lambda: None,
@@ -236,6 +236,10 @@ class SelfSupervisedObjective(Objective[SelfSupervisedOutcome]):
             n_batches=n_steps,
             generator=np.random.default_rng(seed),
         )
+
+    @property
+    def _views(self) -> int:
+        return _VIEWS
 
     def _targets(self) -> np.ndarray:
         return np.arange(len(self.dataset))

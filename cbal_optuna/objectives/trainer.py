@@ -60,7 +60,7 @@ class Trainer(ABC):
         embedding_dim: int,
         device: str,
         seed: int,
-        cache_directory: Path | None,
+        cache_directory: str | Path | None,
         cache_images: bool,
         checkpoints: Checkpoints | None,
         on_step: Callable[[], None],
@@ -73,7 +73,7 @@ class Trainer(ABC):
         self.device = device_of(device)
         self._backbone = backbone
         self._embedding_dim = embedding_dim
-        self._cache_directory = cache_directory or default_cache_directory()
+        self._cache_directory = Path(cache_directory or default_cache_directory())
         self._image_directory = self._cache_directory if cache_images else None
         self._checkpoints = checkpoints or Checkpoints(self._cache_directory / "checkpoints")
         self._on_step: Callable[[], None] | None = on_step
@@ -243,13 +243,18 @@ class Trainer(ABC):
         """Whether a step takes a CPU milliseconds."""
         return False
 
+    @property
+    def _views(self) -> int:
+        """Of each image of a batch."""
+        return 1
+
     def _prepared(self) -> Regime:
         if self._regime is None:
             if self.training.compile:
                 check_compiler(self.device)
             self._regime = self._make_regime()
             if self._regime.has_batch_norm:
-                shares = [n // self._ranks.size for n in self.space.batch_sizes]
+                shares = [self._views * n // self._ranks.size for n in self.space.batch_sizes]
                 check_statistics(self.training, shares)
         return self._regime
 

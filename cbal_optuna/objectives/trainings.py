@@ -178,7 +178,12 @@ class Trainings(Trainer, Generic[OutcomeT]):
             part:
                 ``"validation"``: as in trials, for each fold; ``"test"``: on everything else, and
                 on the test set.
+
+        Raises:
+            ValueError: There is no such part.
         """
+        if part not in (VALIDATION, TEST):
+            raise ValueError(f"`part` is {part!r}; it should be {VALIDATION!r} or {TEST!r}.")
         if part == VALIDATION:
             return [(split.train, split.validation) for split in self.splits]
         return [(self.splits[0].train_and_validation, self.splits[0].test)]

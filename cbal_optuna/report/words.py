@@ -125,8 +125,13 @@ def search_result(summary: Summary, direction: StudyDirection, *, confirmed: boo
     """
     recommended, usual = summary.recommended, summary.usual
     lower = ["Lower values are better."] * (direction == StudyDirection.MINIMIZE)
+    collapsed = [
+        f"The embeddings of trial {recommended.number} have collapsed: they do not tell images "
+        "apart."
+    ] * ("collapsed" in recommended.user_attrs)
     if summary.expected is None:
-        return [f"The best trial has {label(summary.best.value)}.", *lower, summary.reason]
+        best = f"The best trial has {label(summary.best.value)}."
+        return [best, *collapsed, *lower, summary.reason]
     sentences = [f"It is expected to have {expectation(summary.expected, summary)}."]
     if usual is None or summary.usual_expected is None:
         head = f"Recommended is the setting of trial {recommended.number}."
@@ -163,7 +168,7 @@ def search_result(summary: Summary, direction: StudyDirection, *, confirmed: boo
         f"The best single trial has {label(summary.best.value)} (trial {summary.best.number}), "
         f"luck included{noise}."
     )
-    return [head, *sentences, *lower, summary.reason]
+    return [head, *sentences, *collapsed, *lower, summary.reason]
 
 
 def origin(study: Study) -> list[str]:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from contextlib import ExitStack
 from contextlib import nullcontext
 from functools import partial
+from numbers import Integral
 from types import TracebackType
 
 import torch
@@ -116,10 +117,12 @@ def _n_chunks(n_images: int, micro_batch: int) -> int:
     return max(1, -(-n_images // micro_batch))
 
 
-def check_micro_batch(micro_batch: int) -> None:
+def check_micro_batch(micro_batch: object) -> None:
     """Raises ValueError."""
-    if micro_batch < 1:
-        raise ValueError(f"`micro_batch` is {micro_batch}; it should be at least 1.")
+    if not isinstance(micro_batch, Integral) or micro_batch < 1:
+        raise ValueError(
+            f"`micro_batch` is {micro_batch!r}; it should be a whole number of at least 1."
+        )
 
 
 def check_batch_norm(batch_norm: str) -> None:

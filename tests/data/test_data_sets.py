@@ -210,7 +210,7 @@ def test_postscript_is_not_given_to_its_interpreter(
     path = tmp_path / "code.png"
     Image.new("RGB", (4, 4)).save(path, "EPS")
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *arguments: pytest.fail("run"))
-    with pytest.raises(BrokenImageError, match="cannot identify"):
+    with pytest.raises(BrokenImageError, match="cannot be read: it is none of BMP, GIF, JPEG, "):
         read_image(path)
 
 

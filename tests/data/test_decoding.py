@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -23,6 +24,13 @@ class Images(LabelledImages):
 
     def fingerprint(self) -> str:
         return ""
+
+
+class Labelled(Images):
+    """Of two classes."""
+
+    def __init__(self, labels: Any, is_query: Any = None) -> None:
+        LabelledImages.__init__(self, "labelled", labels, ["a", "b"], is_query=is_query)
 
 
 def decoded(
@@ -101,3 +109,31 @@ def test_a_broken_image_is_reported() -> None:
 
     with pytest.raises(BrokenImageError, match="3.png"):
         decode_into(np.empty((9, 4, 4, 3), np.uint8), Images(9, image))
+
+
+@pytest.mark.parametrize(
+    ("image", "given"),
+    [(Image.new("L", (4, 4)), "one in mode L"), (np.zeros((4, 4, 3), np.uint8), "ndarray")],
+)
+def test_what_is_no_image_in_rgb_is_told_so(image: Any, given: str) -> None:
+    with pytest.raises(ValueError, match=f"`image` of .* mode RGB, got {given} for 1"):
+        decoded(noise(4, 4), image, size=4)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0.0, 1.0], r"`labels` must be integers of shape \(n,\), got float64 of shape \(2,\)"),
+        (np.eye(2, dtype=int), r"`labels` must be .* got int64 of shape \(2, 2\)"),
+        ([1, 2], "`labels` must be from 0 to 1, as there are 2 class names, or -1 .* got 2"),
+        ([0, -2], "`labels` must be from 0 .* got -2"),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused(labels: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Labelled(labels)
+
+
+def test_each_image_is_a_query_or_not() -> None:
+    with pytest.raises(ValueError, match=r"`is_query` must say it of each of the 2 images, got "):
+        Labelled([0, 1], is_query=[True])

@@ -117,6 +117,12 @@ def test_a_loss_over_ranks_has_no_memory() -> None:
         CrossBatchMemory(SplitInfoNCELoss(gather=True), 3)
 
 
+@pytest.mark.parametrize("loss", [torch.nn.CrossEntropyLoss(), SplitInfoNCELoss])
+def test_what_has_no_terms_has_no_memory(loss: Any) -> None:
+    with pytest.raises(ValueError, match=r"`loss` is .*, it must be a SplitLoss\."):
+        CrossBatchMemory(loss, 3)
+
+
 def test_embeddings_of_another_dimension_are_refused() -> None:
     remembering = CrossBatchMemory(SplitInfoNCELoss(), 4)
     with pytest.raises(ValueError, match="`embeddings` have 3 dimensions, .* 4"):

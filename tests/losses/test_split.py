@@ -3,12 +3,14 @@ from __future__ import annotations
 import copy
 import doctest
 from typing import Any
+import warnings
 
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 import pytest
 import torch
+from torch import nn
 from torch import Tensor
 
 from cbal_optuna.losses import infonce
@@ -316,6 +318,9 @@ X, Y = torch.zeros(3, 2), torch.zeros(3, dtype=torch.long)
         ((X, Y[:, None]), r"`labels` has shape \(3, 1\), it must have one axis"),
         ((X, Y.float()), "`labels` has dtype torch.float32, it must hold integers"),
         ((X, Y > 0), "`labels` has dtype torch.bool, it must hold integers"),
+        ((X.numpy(), Y), "`embeddings` is of type ndarray, it must be a tensor"),
+        ((X, Y.numpy()), "`labels` is of type ndarray, it must be a tensor"),
+        ((X, Y, None, X, Y.tolist()), "`ref_labels` is of type list, it must be a tensor"),
         ((X, Y, None, X), "`ref_labels` is None, it must be given together with `ref_emb`"),
         ((X, Y, None, None, Y), "`ref_emb` is None, it must be given together with `ref_labels`"),
         ((X, Y, None, X[:0], Y[:0]), r"`ref_emb` has shape \(0, 2\) .* at least one row"),
@@ -349,3 +354,15 @@ def test_lengths_whose_squares_overflow_or_vanish_change_nothing(scale: float) -
     usual = SplitInfoNCELoss().terms(embeddings, labels)
     scaled = SplitInfoNCELoss().terms(scale * embeddings, labels)
     torch.testing.assert_close(scaled, usual)
+
+
+def test_a_loss_with_learned_numbers_is_printed_without_a_warning() -> None:
+    balance, temperature = (nn.Parameter(torch.tensor(x)) for x in (2.0, 0.25))
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            said = repr(SplitInfoNCELoss(balance, temperature))
+    finally:
+        torch.set_warn_always(False)
+    assert said == "SplitInfoNCELoss(balance=2, temperature=0.25, denominator='negatives')"

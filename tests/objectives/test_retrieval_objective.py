@@ -574,6 +574,21 @@ def test_images_may_be_decoded_each_time(tiny_objective: Objectives, tmp_path: P
     assert list(tmp_path.glob("images-*"))
 
 
+def test_the_cache_directory_may_be_a_string(tiny_objective: Objectives, tmp_path: Path) -> None:
+    tiny_objective(head_only=False, cache_directory=str(tmp_path / "cache")).prepare()
+    assert list(tmp_path.glob("cache/images-*"))
+
+
+def test_a_study_that_looks_for_the_lowest_value_is_warned_of(tiny_objective: Objectives) -> None:
+    with pytest.warns(UserWarning, match="`direction` should be 'maximize'"):
+        optuna.create_study().optimize(tiny_objective(), n_trials=1)
+
+
+def test_there_are_two_parts_to_evaluate_on(tiny_objective: Objectives) -> None:
+    with pytest.raises(ValueError, match="`part` is 'tset'; it should be 'validation' or 'test'"):
+        tiny_objective().divisions("tset")
+
+
 @pytest.mark.parametrize("batch_size", [10, 18])
 def test_a_batch_that_cannot_be_filled_is_infeasible(
     tiny_objective: Objectives, batch_size: int

@@ -136,6 +136,16 @@ def test_a_trial_says_what_its_training_was_like(tiny: Objectives, loss: str) ->
     assert json.loads(json.dumps(attributes)) == attributes
 
 
+def test_batch_norm_has_two_views_of_each_image(tiny: Objectives) -> None:
+    def prepare(micro_batch: int) -> None:
+        training = TrainingOptions(samples=32, micro_batch=micro_batch)
+        tiny(space=SelfSupervisedSpace(batch_size=3), training=training).prepare()
+
+    with pytest.raises(ValueError, match="single image of a batch of 6"):
+        prepare(1)
+    prepare(2)
+
+
 def test_the_value_is_the_mean_over_repeats_and_folds(tiny: Objectives) -> None:
     objective = tiny(repeats=2, folds=2, seed=5, space=SelfSupervisedSpace(batch_size=8))
     trial = trial_of(objective)

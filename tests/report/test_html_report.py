@@ -328,6 +328,21 @@ def test_fresh_seeds_are_not_asked_for_where_there_are_some(path: Path) -> None:
     assert NOISE not in page.text
 
 
+@pytest.mark.parametrize("has_model", [True, False])
+def test_a_recommended_trial_that_has_collapsed_is_said_to_have(has_model: bool) -> None:
+    summary = summarize(hilly_study(0.005))
+    if not has_model:
+        summary = replace(summary, expected=None)
+
+    def sentences() -> list[str]:
+        return search_result(summary, StudyDirection.MAXIMIZE, confirmed=False)
+
+    said = f"The embeddings of trial {summary.recommended.number} have collapsed"
+    assert not any(sentence.startswith(said) for sentence in sentences())
+    summary.recommended.user_attrs["collapsed"] = "the embeddings lie in next to one direction"
+    assert any(sentence.startswith(said) for sentence in sentences())
+
+
 def test_lower_is_better_in_a_study_to_be_minimised(path: Path) -> None:
     page = Page(path, study_of(0.4, 0.3, 0.5, direction="minimize"))
     assert re.search(r"trial 1\) is 2[45](\.\d)? % better than the usual one", page.headline)

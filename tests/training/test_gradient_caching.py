@@ -89,6 +89,12 @@ def test_no_chunk_is_larger_than_asked_for_and_all_are_alike(n: int, micro_batch
     assert max(sizes) - min(sizes) <= 1
 
 
+@pytest.mark.parametrize("micro_batch", [0, 2.5, "2"])
+def test_a_micro_batch_is_a_whole_number(micro_batch: Any) -> None:
+    with pytest.raises(ValueError, match=f"`micro_batch` is {micro_batch!r}; .* whole number of"):
+        cached_forward(encoder_of(), images(), micro_batch)
+
+
 @pytest.mark.parametrize(("micro_batch", "n_passes"), [(12, 1), (6, 3), (4, 5), (1, 23)])
 def test_all_chunks_but_the_last_are_computed_twice(micro_batch: int, n_passes: int) -> None:
     encoder = encoder_of()
