@@ -70,18 +70,17 @@ class PixelFiles(LabelledImages):
         self._arrays = self._mapped()
         self._ends = np.cumsum([len(array) for array in self._arrays])
         n = int(self._ends[-1])
+        if len(labels) != n or labels.max() >= len(class_names):
+            raise ValueError(
+                f"the files in {root} must have a label of one of {len(class_names)} classes for "
+                f"each of their {n} images, got {len(labels)} labels up to {labels.max()}"
+            )
         super().__init__(
             name_of(name, root, n, whole=n == n_images),
             labels,
             class_names,
             test_images=np.arange(n - len(self._arrays[-1]), n),
         )
-        if len(self.labels) != n or self.labels.max() >= self.n_classes:
-            raise ValueError(
-                f"the files in {root} must have a label of one of {self.n_classes} classes for "
-                f"each of their {n} images, got {len(self.labels)} labels up to "
-                f"{self.labels.max()}"
-            )
 
     def image(self, index: int) -> Image.Image:
         file = int(np.searchsorted(self._ends, index, side="right"))
