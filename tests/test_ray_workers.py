@@ -154,16 +154,6 @@ def nodes(ray: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         nodes.shutdown()
 
 
-def added_node(nodes: Any, **resources: int) -> Any:
-    """One of a cluster, which Ray gives 30 seconds to start."""
-    try:
-        return nodes.add_node(**resources)
-    except Exception as error:
-        if "timed out during startup" in str(error):
-            pytest.skip("this machine is too busy for Ray to start a node")
-        raise
-
-
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[str]:
     """The URL of a storage that several machines share."""
@@ -208,7 +198,7 @@ def test_a_trial_whose_node_is_killed_goes_on_on_another(
     n_cpus: tuple[int, int], nodes: Any, served: str, tmp_path: Path
 ) -> None:
     for n in (0, *n_cpus):
-        added_node(nodes, num_cpus=n)
+        nodes.add_node(num_cpus=n)
     mark = tmp_path / "node"
 
     def kill() -> None:
@@ -228,7 +218,7 @@ def test_a_trial_whose_node_is_killed_goes_on_on_another(
 def test_a_cluster_that_is_lost_is_one_sentence_and_its_trials_are_kept(
     nodes: Any, served: str, tmp_path: Path
 ) -> None:
-    head, _ = (added_node(nodes, num_cpus=n) for n in (0, 2))
+    head, _ = (nodes.add_node(num_cpus=n) for n in (0, 2))
     mark, address = tmp_path / "node", nodes.address
 
     def kill() -> None:
@@ -246,7 +236,7 @@ def test_a_cluster_that_is_lost_is_one_sentence_and_its_trials_are_kept(
 
 @pytest.mark.filterwarnings("ignore")
 def test_each_worker_has_a_gpu_of_its_own(nodes: Any, served: str, tmp_path: Path) -> None:
-    added_node(nodes, num_cpus=2, num_gpus=2)
+    nodes.add_node(num_cpus=2, num_gpus=2)
     trials = run(OnGpus(tmp_path), served, 2, address=nodes.address).trials
     assert [t.state for t in trials] == [TrialState.COMPLETE] * 2
     assert {t.user_attrs["devices"] for t in trials} == {"0", "1"}

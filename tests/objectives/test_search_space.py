@@ -253,4 +253,4 @@ def test_every_end_of_the_default_ranges_is_fit_for_the_loss(loss: str, make: An
         if name not in training:
             ends = getattr(distribution, "choices", None) or (distribution.low, distribution.high)
             for end in ends:
-                make(**{name: end})
+                assert getattr(make(**{name: end}), name) == end
