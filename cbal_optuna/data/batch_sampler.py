@@ -9,6 +9,10 @@ from collections.abc import Iterator
 import numpy as np
 
 
+# Batches drawn at once: one by one, between steps of a training, each takes twice as long.
+_BLOCK = 16
+
+
 class MPerClassBatchSampler:
     """Index batches made of groups, each group `images_per_class` images of one class.
 
@@ -82,16 +86,22 @@ class MPerClassBatchSampler:
         images = [_Rounds(items, self._generator) for items in np.split(order, starts)]
         classes = _Rounds(np.arange(len(images)), self._generator)
         n_groups = self._batch_size // self._images_per_class
-        for _ in range(self._n_batches):
-            groups_of_class = Counter(classes.take(n_groups))
-            batch: list[int] = []
-            for c, count in groups_of_class.items():
-                taken = sorted(images[c].take(count * self._images_per_class))
-                # Dealt out like cards: the copies of an image, neighbours now, go to different
-                # groups.
-                for i in range(count):
-                    batch += taken[i::count]
-            yield np.array(batch, np.int64)
+        for start in range(0, self._n_batches, _BLOCK):
+            count = min(_BLOCK, self._n_batches - start)
+            yield from [self._batch(classes.take(n_groups), images) for _ in range(count)]
+
+    def _batch(self, groups: list[int], images: list[_Rounds]) -> np.ndarray:
+        """Of groups by the number of their class."""
+        batch: list[int] = []
+        for c, count in Counter(groups).items():
+            taken = images[c].take(count * self._images_per_class)
+            if count > 1:
+                # Dealt out like cards: the copies of an image, neighbours once sorted, go to
+                # different groups.
+                taken.sort()
+                taken = [item for i in range(count) for item in taken[i::count]]
+            batch += taken
+        return np.array(batch, np.int64)
 
 
 class ViewBatchSampler:
@@ -174,10 +184,12 @@ class _Rounds:
         full, remaining = divmod(count - len(old), len(self._items))
         whole = [item for _ in range(full) for item in self._shuffled()]
         order, in_old = self._shuffled(), set(old)
-        first = [item for item in order if item not in in_old]
-        new = (first + [item for item in order if item in in_old])[:remaining]
+        # Beyond these, no item is looked at.
+        near, far = order[: remaining + len(old)], order[remaining + len(old) :]
+        first = [item for item in near if item not in in_old]
+        new = (first + [item for item in near if item in in_old])[:remaining]
         in_new = set(new)
-        self._order, self._position = [item for item in order if item not in in_new], 0
+        self._order, self._position = [item for item in near if item not in in_new] + far, 0
         return old + whole + new
 
     def _shuffled(self) -> list[int]:

@@ -87,7 +87,7 @@ def cached_forward(
     # The backward pass begins here, so it may as well find its activations.
     with mode():
         embeddings.append(encoder(last))
-    return torch.cat(embeddings)
+    return torch.cat(embeddings) if chunks else embeddings[0]
 
 
 class ChunkedForward(nn.Module):

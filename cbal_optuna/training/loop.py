@@ -22,10 +22,11 @@ from cbal_optuna.losses import SplitTerms
 from cbal_optuna.training.allocator import keep_freed_memory
 from cbal_optuna.training.checkpoint import Checkpoint
 from cbal_optuna.training.compiling import compiled
-from cbal_optuna.training.curve import TermSums
 from cbal_optuna.training.device_rows import on_device
 from cbal_optuna.training.gradient_caching import ChunkedForward
+from cbal_optuna.training.micro_batches import BeforeStep
 from cbal_optuna.training.micro_batches import MicroBatches
+from cbal_optuna.training.monitor import LossMonitor
 from cbal_optuna.training.one_process import OneProcess
 from cbal_optuna.training.options import LEARNING_RATE_RULES
 from cbal_optuna.training.options import REFERENCE_BATCH_SIZE
@@ -148,12 +149,7 @@ def train(
     device = next(model.parameters()).device
     n_steps = options.n_steps(batch_size)
     scale = LEARNING_RATE_RULES[options.learning_rate_rule](batch_size / REFERENCE_BATCH_SIZE)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=learning_rate * scale, weight_decay=weight_decay, fused=True
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: _learning_rate_factor(step, n_steps, options.warm_up)
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=weight_decay, fused=True)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:
@@ -164,11 +160,10 @@ def train(
         model,
         loss,
         optimizer,
-        schedule,
         micro_batches or MicroBatches(options.micro_batch),
         phase_clock(device),
-        TermSums(n_steps, device),
-        health=torch.zeros(2, device=device),
+        LossMonitor(n_steps, device),
+        device,
     )
     if checkpoint is not None:
         state.resume(checkpoint)
@@ -179,18 +174,18 @@ def train(
     for number, value in enumerate(state.values, 1):
         on_evaluation(number, value)
     model.train()
-    clock = state.clock
+    before, clock = BeforeStep(model, device), state.clock
     clock.enter("data")
     for items in state.steps(batches, checkpoint):
-        batch, batch_labels = inputs(items), targets[on_device(items, device)]
+        batch, batch_labels = inputs(items), targets.index_select(0, on_device(items, device))
         gradients = partial(_gradients, embed, loss, batch, batch_labels, clock)
         clock.enter("forward")
-        embeddings, terms = state.micro_batches.run(model, batch, gradients)
+        embeddings, terms = state.micro_batches.run(before, len(batch), gradients)
         clock.enter("step")
+        factor = _learning_rate_factor(state.step, n_steps, options.warm_up)
+        optimizer.param_groups[0]["lr"] = learning_rate * scale * factor
         optimizer.step()
-        schedule.step()
-        state.terms.add(state.step, terms)
-        state.note(terms, embeddings)
+        state.monitor.add(state.step, terms, embeddings)
         state.step += 1
         if state.step in evaluation_steps:
             # But for checkpoints, the only synchronisations with the device.
@@ -206,7 +201,7 @@ def train(
         positive=terms.positive.item(),
         entropy=terms.entropy.item(),
         gradient_ratio=_gradient_ratio(loss, embeddings, batch_labels),
-        curve=state.terms.curve(),
+        curve=state.monitor.curve(),
         seconds=seconds,
         phases=phases,
         samples_per_second=n_steps * batch_size / seconds,
@@ -218,11 +213,11 @@ def train(
 
 def _check(state: TrainingState, n_steps: int) -> None:
     """Raises DivergedError."""
-    value, were_finite = state.health.tolist()
-    if math.isfinite(value):
+    health = state.monitor.health()
+    if math.isfinite(health.value):
         return
-    where = f"the loss was {value} by step {state.step} of {n_steps}"
-    if math.isnan(value) and were_finite:
+    where = f"the loss was {health.value} by step {state.step} of {n_steps}"
+    if math.isnan(health.value) and health.embeddings_finite:
         raise NotANumberError(f"{where}, of finite embeddings")
     raise DivergedError(where)
 

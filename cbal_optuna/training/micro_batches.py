@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import TypeVar
 import warnings
@@ -9,10 +10,10 @@ import warnings
 import torch
 from torch import nn
 from torch import Tensor
-from torch.utils.checkpoint import get_device_states
-from torch.utils.checkpoint import set_device_states
 
 from cbal_optuna.training.gradient_caching import check_micro_batch
+from cbal_optuna.training.random_state import random_state
+from cbal_optuna.training.random_state import set_random_state
 
 
 AUTO = "auto"
@@ -37,6 +38,42 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(s in str(error) for s in _OUT_OF_MEMORY)
+
+
+class BeforeStep:
+    """What a step that fails half-way leaves changed: torch's random state and a model's buffers.
+
+    Args:
+        model, device:
+            Whose, and where.
+    """
+
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        self._device = device
+        # Buffers of one type are copied in one call: many are small.
+        self._buffers: dict[torch.dtype, list[Tensor]] = defaultdict(list)
+        for buffer in model.buffers():
+            self._buffers[buffer.dtype].append(buffer)
+        self._kept = {
+            dtype: [torch.empty_like(buffer) for buffer in buffers]
+            for dtype, buffers in self._buffers.items()
+        }
+
+    @torch.no_grad()
+    def keep(self) -> None:
+        """They are to be as they are now; does not wait for the device."""
+        self._random = random_state(self._device)
+        for dtype, buffers in self._buffers.items():
+            torch._foreach_copy_(self._kept[dtype], buffers)
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """They are again what they were."""
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        for dtype, buffers in self._buffers.items():
+            torch._foreach_copy_(buffers, self._kept[dtype])
+        set_random_state(self._device, self._random)
 
 
 class MicroBatches:
@@ -77,30 +114,31 @@ class MicroBatches:
         """Of the micro-batches of a batch."""
         return batch_size if self._size is None else min(self._size, batch_size)
 
-    def run(self, model: nn.Module, images: Tensor, step: Callable[[int], Result]) -> Result:
+    def run(self, before: BeforeStep, batch_size: int, step: Callable[[int], Result]) -> Result:
         """Do a step, again with smaller micro-batches if it runs out of memory.
 
-        Before it is repeated, torch's random state and the model's buffers are what they were.
-
         Args:
-            model, images:
-                What the step works on.
+            before:
+                Of the step's model; what it is restored to before it is repeated.
+            batch_size:
+                Of the step.
             step:
                 Takes the size of the micro-batches; changes nothing else that lasts.
 
         Raises:
             Exception: What the step raised, unless it could be repeated.
         """
-        first = size = self.size(len(images))
+        first = size = self.size(batch_size)
         while True:
             smaller = -(-size // 2)
             repeatable = self._halves and smaller >= SMALLEST_MICRO_BATCH
-            before = _Before(model, images) if repeatable else None
+            if repeatable:
+                before.keep()
             try:
                 result = step(size)
                 break
             except (MemoryError, RuntimeError) as error:
-                if before is None or not is_out_of_memory(error):
+                if not repeatable or not is_out_of_memory(error):
                     raise
             # Not before here, where no error holds the activations any more.
             before.restore()
@@ -108,27 +146,8 @@ class MicroBatches:
         if size < first:
             self._size = size
             warnings.warn(
-                f"a batch of {len(images)} does not fit into memory: {size} images at a time go "
+                f"a batch of {batch_size} does not fit into memory: {size} images at a time go "
                 "through the model, and BatchNorm, unless frozen, takes its statistics from them",
                 stacklevel=2,
             )
         return result
-
-
-class _Before:
-    """What a step that fails half-way leaves changed."""
-
-    def __init__(self, model: nn.Module, images: Tensor) -> None:
-        self._buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-        self._device_type = images.device.type
-        self._states = get_device_states(images)
-        self._cpu_state = torch.get_rng_state()
-
-    @torch.no_grad()
-    def restore(self) -> None:
-        if self._device_type == "cuda":
-            torch.cuda.empty_cache()
-        for buffer, value in self._buffers:
-            buffer.copy_(value)
-        set_device_states(*self._states, device_type=self._device_type)
-        torch.set_rng_state(self._cpu_state)

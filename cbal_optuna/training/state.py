@@ -14,16 +14,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
-from cbal_optuna.losses import SplitTerms
 from cbal_optuna.training.checkpoint import Checkpoint
-from cbal_optuna.training.curve import TermSums
 from cbal_optuna.training.micro_batches import MicroBatches
+from cbal_optuna.training.monitor import LossMonitor
 from cbal_optuna.training.one_process import OneProcess
 from cbal_optuna.training.phases import PhaseClock
+from cbal_optuna.training.random_state import random_state
+from cbal_optuna.training.random_state import set_random_state
 
 
 @dataclass
@@ -34,12 +33,10 @@ class TrainingState:
     the time of their steps and gives the same ones.
 
     Args:
-        model, loss, optimizer, schedule, micro_batches, clock, terms:
+        model, loss, optimizer, micro_batches, clock, monitor:
             Of this training.
-        health:
-            The sum of the loss's terms in the last step, and whether its embeddings were finite;
-            of the first step with a sum that was not, if there is one. On the device, of shape
-            (2,).
+        device:
+            Where it happens.
         step:
             Steps done.
         values:
@@ -51,20 +48,13 @@ class TrainingState:
     model: nn.Module
     loss: nn.Module
     optimizer: Optimizer
-    schedule: LRScheduler
     micro_batches: MicroBatches
     clock: PhaseClock
-    terms: TermSums
-    health: Tensor
+    monitor: LossMonitor
+    device: torch.device
     step: int = 0
     written: int = 0
     values: list[float] = field(default_factory=list)
-
-    def note(self, terms: SplitTerms, embeddings: Tensor) -> None:
-        """The health of a step, without waiting for the device."""
-        value = terms.positive + terms.entropy
-        health = torch.stack((value, embeddings.isfinite().all().to(value)))
-        self.health = torch.where(self.health[0].isfinite(), health, self.health)
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on from what was written, if there is any that fits."""
@@ -84,7 +74,7 @@ class TrainingState:
 
     def share(self, ranks: OneProcess) -> None:
         """Go on from where the leader does, each rank with random numbers of its own."""
-        state = ranks.shared(self.state_dict() if self.step else {}, self.terms.sums.device)
+        state = ranks.shared(self.state_dict() if self.step else {}, self.device)
         if ranks.leads:
             return
         if state:
@@ -128,34 +118,19 @@ class TrainingState:
             "model": self.model.state_dict(),
             "loss": self.loss.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
             "micro_batch": self.micro_batches.found,
             "seconds": self.clock.seconds(),
-            "terms": self.terms.sums,
-            "health": self.health,
+            "monitor": self.monitor.state_dict(),
             "step": self.step,
             "values": list(self.values),
-            "random": _random_state(self.terms.sums.device),
+            "random": random_state(self.device),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        for name in ("model", "loss", "optimizer", "schedule"):
+        for name in ("model", "loss", "optimizer", "monitor"):
             getattr(self, name).load_state_dict(state[name])
         self.micro_batches.found = state["micro_batch"]
         self.clock.set(state["seconds"])
-        self.terms.load(state["terms"])
-        self.health = state["health"].to(self.health.device)
         self.step = state["step"]
         self.values = list(state["values"])
-        _set_random_state(self.terms.sums.device, state["random"])
-
-
-def _random_state(device: torch.device) -> dict[str, Tensor]:
-    on_cuda = {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
-    return {"cpu": torch.get_rng_state(), **on_cuda}
-
-
-def _set_random_state(device: torch.device, state: Mapping[str, Tensor]) -> None:
-    torch.set_rng_state(state["cpu"])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state["cuda"], device)
+        set_random_state(self.device, state["random"])

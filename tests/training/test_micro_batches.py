@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cbal_optuna.training import is_out_of_memory
 from cbal_optuna.training import MicroBatches
+from cbal_optuna.training.micro_batches import BeforeStep
 
 
 Result = TypeVar("Result")
@@ -41,12 +42,18 @@ def step_of(limit: int, n: int = 100) -> tuple[nn.Module, Tensor, Limited]:
     return model, images, Limited(limit, model, images)
 
 
+def run(
+    micro_batches: MicroBatches, model: nn.Module, images: Tensor, step: Callable[[int], Result]
+) -> Result:
+    return micro_batches.run(BeforeStep(model, images.device), len(images), step)
+
+
 def quietly(
     micro_batches: MicroBatches, model: nn.Module, images: Tensor, step: Callable[[int], Result]
 ) -> Result:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return micro_batches.run(model, images, step)
+        return run(micro_batches, model, images, step)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +147,7 @@ def test_other_errors_are_not_repeated() -> None:
         raise RuntimeError("shapes do not match")
 
     with pytest.raises(RuntimeError, match="shapes"):
-        MicroBatches("auto").run(model, images, step)
+        run(MicroBatches("auto"), model, images, step)
     assert tried == [100]
 
 
@@ -150,7 +157,7 @@ def test_there_is_one_warning_of_what_was_found() -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(3):
-            micro_batches.run(model, images, step)
+            run(micro_batches, model, images, step)
     (warning,) = caught
     assert "a batch of 100 does not fit into memory: 25 images at a time" in str(warning.message)
 
