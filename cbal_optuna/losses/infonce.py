@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import threshold_
 
 from cbal_optuna.losses.arguments import number_where
 from cbal_optuna.losses.arguments import one_of
@@ -23,6 +24,9 @@ from cbal_optuna.losses.tiled import TiledLoss
 _FLOAT64_BELOW = 0.01
 # exp(1 / temperature), summed over any batch, is a float32, and so is exp(-1 / temperature).
 _UNSHIFTED_FROM = 0.025
+# Of a logit less the largest, and of its exponential: all of them sum up to 1 at least.
+_NEGLIGIBLE = -60.0
+_NEGLIGIBLE_SHARE = 2.0 * math.exp(_NEGLIGIBLE)
 
 
 class SplitInfoNCELoss(TiledLoss):
@@ -233,5 +237,10 @@ def _exponentials(logits: Tensor, empty: Tensor) -> tuple[Tensor, Tensor, Tensor
     """Of logits less the largest of their row, in place; their sums, and the largest, both (n,).
     Of an empty row, where all are -inf, the sum is given as 1 and the largest as 0."""
     largest = logits.amax(dim=1).masked_fill_(empty, 0.0)
-    weights = logits.sub_(largest[:, None]).exp_()
+    logits.sub_(largest[:, None])
+    if logits.device.type == "cpu":
+        # With numbers near the end of their type's range, a processor takes many times as long.
+        weights = threshold_(logits.clamp_min_(_NEGLIGIBLE).exp_(), _NEGLIGIBLE_SHARE, 0.0)
+    else:
+        weights = logits.exp_()
     return weights, weights.sum(dim=1).masked_fill_(empty, 1.0), largest

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from cbal_optuna.losses import infonce
 from cbal_optuna.losses import SplitInfoNCELoss
 
 
@@ -99,6 +100,28 @@ def test_float32_gradients_are_those_of_float64(
     _, single = value_and_gradient(loss, embeddings, labels)
     error = (single - exact).norm() / exact.norm()
     assert error < 1e-6 + rounding / temperature
+
+
+@DENOMINATORS
+@pytest.mark.parametrize("n", [64, 256])
+def test_a_low_temperature_makes_no_subnormal_numbers(
+    denominator: Any, n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They take a processor many times as long."""
+    exponentials, shares = infonce._exponentials, []
+
+    def noting(logits: Tensor, empty: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        weights, sums, largest = exponentials(logits, empty)
+        shares.append(weights / sums[:, None])
+        return weights, sums, largest
+
+    monkeypatch.setattr(infonce, "_exponentials", noting)
+    loss = SplitInfoNCELoss(1.0, 0.012, denominator)
+    value_and_gradient(loss, batch(n, 2).float(), torch.arange(n) // 4)
+    smallest = torch.finfo(torch.float32).tiny
+    assert all(((s == 0) | (s >= smallest)).all() for s in shares)
+    # Those of nearly all samples are 0, not only of the ones that are left out.
+    assert shares and all((s == 0).sum() > 4 * n for s in shares)
 
 
 def test_small_temperatures_see_the_nearest_and_large_ones_the_mean() -> None:
