@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import threshold_
+from torch.nn.functional import threshold
 
 from cbal_optuna.losses.arguments import number_where
 from cbal_optuna.losses.arguments import one_of
@@ -240,7 +240,8 @@ def _exponentials(logits: Tensor, empty: Tensor) -> tuple[Tensor, Tensor, Tensor
     logits.sub_(largest[:, None])
     if logits.device.type == "cpu":
         # With numbers near the end of their type's range, a processor takes many times as long.
-        weights = threshold_(logits.clamp_min_(_NEGLIGIBLE).exp_(), _NEGLIGIBLE_SHARE, 0.0)
+        weights = logits.clamp_min_(_NEGLIGIBLE).exp_()
+        threshold(weights, _NEGLIGIBLE_SHARE, 0.0, inplace=True)
     else:
         weights = logits.exp_()
     return weights, weights.sum(dim=1).masked_fill_(empty, 1.0), largest

@@ -76,6 +76,9 @@ def cached_forward(
     check_micro_batch(micro_batch)
     check_batch_norm(batch_norm)
     mode = partial(_frozen_batch_norm, encoder) if batch_norm == FROZEN else nullcontext
+    if len(images) <= micro_batch:
+        with mode():
+            return encoder(images)
     *chunks, last = images.tensor_split(_n_chunks(len(images), micro_batch))
 
     def contexts() -> _Contexts:
@@ -87,7 +90,7 @@ def cached_forward(
     # The backward pass begins here, so it may as well find its activations.
     with mode():
         embeddings.append(encoder(last))
-    return torch.cat(embeddings) if chunks else embeddings[0]
+    return torch.cat(embeddings)
 
 
 class ChunkedForward(nn.Module):
