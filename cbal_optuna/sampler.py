@@ -21,6 +21,8 @@ from cbal_optuna.claiming import claim_point
 from cbal_optuna.claiming import is_contested
 from cbal_optuna.claims import known_values
 from cbal_optuna.conditional import common_distributions
+from cbal_optuna.number_kinds import is_number
+from cbal_optuna.number_kinds import is_whole
 from cbal_optuna.search import Axis
 from cbal_optuna.search import DescentOptions
 from cbal_optuna.search import History
@@ -126,16 +128,21 @@ class CoordinateDescentSampler(BaseSampler):
         if line_search not in LINE_SEARCHES:
             allowed = ", ".join(map(repr, LINE_SEARCHES))
             raise ValueError(f"`line_search` is {line_search!r}; it should be one of {allowed}.")
-        if not 0.0 < initial_step <= 1.0:
-            raise ValueError(f"`initial_step` is {initial_step}; it should be in (0, 1].")
-        if not 0.0 < tolerance <= initial_step:
+        if not is_number(initial_step) or not 0.0 < initial_step <= 1.0:
             raise ValueError(
-                f"`tolerance` is {tolerance}; it should be positive and at most `initial_step`."
+                f"`initial_step` is {initial_step!r}; it should be a number in (0, 1]."
+            )
+        if not is_number(tolerance) or not 0.0 < tolerance <= initial_step:
+            raise ValueError(
+                f"`tolerance` is {tolerance!r}; it should be a positive number, at most "
+                "`initial_step`."
             )
         if isinstance(order, str) or len(set(order or ())) < len(order or ()):
             raise ValueError(f"`order` is {order!r}; it should be a sequence of different names.")
-        if seed is not None and seed < 0:
-            raise ValueError(f"`seed` is {seed}; it should be None or not negative.")
+        if seed is not None and (not is_whole(seed) or seed < 0):
+            raise ValueError(
+                f"`seed` is {seed!r}; it should be None or a whole number of at least 0."
+            )
         self._x0 = dict(x0 or {})
         self._order = tuple(order or ())
         self._line_search = line_search

@@ -193,9 +193,13 @@ def test_an_x0_outside_its_range_is_refused(distribution: Any, value: Any, n_bef
         ("tolerance", 0.0),
         ("tolerance", 0.3),
         ("tolerance", float("nan")),
+        ("initial_step", "a"),
+        ("tolerance", None),
         ("order", "balance"),
         ("order", ["balance", "balance"]),
         ("seed", -1),
+        ("seed", "a"),
+        ("seed", 1.5),
     ],
 )
 def test_an_option_out_of_range_is_refused(option: str, value: Any) -> None:

@@ -18,7 +18,7 @@ import torch
 
 from cbal_optuna.data import LabelledImages
 from cbal_optuna.feasibility import record_feasibility
-from cbal_optuna.objectives.checks import check_positive
+from cbal_optuna.objectives.checks import check_whole
 from cbal_optuna.objectives.infeasible import InfeasibleSettingError
 from cbal_optuna.objectives.outcome import mean_attributes
 from cbal_optuna.objectives.outcome import mean_curve
@@ -72,7 +72,7 @@ class Objective(Trainings[OutcomeT]):
     def __init__(
         self, dataset: LabelledImages, *, repeats: int, prune: bool, **arguments: Any
     ) -> None:
-        check_positive(repeats=repeats)
+        check_whole(1, repeats=repeats)
         self.repeats = repeats
         self._prune = prune
         super().__init__(dataset, **arguments)

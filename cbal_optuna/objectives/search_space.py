@@ -186,6 +186,19 @@ class SearchSpace:
             for name, value in self._parameters.items()
         }
 
+    def check(self, setting: Mapping[str, Any]) -> None:
+        """That it has a value of every hyper-parameter, and of nothing else; raises ValueError."""
+        given = [n for n, value in setting.items() if not isinstance(value, BaseDistribution)]
+        for verb, wrong in (
+            ("lacks", [name for name in self._parameters if name not in given]),
+            ("has", [name for name in given if name not in self._parameters]),
+        ):
+            if wrong:
+                raise ValueError(
+                    f"`setting` {verb} {', '.join(wrong)}; it should have "
+                    f"{', '.join(self._parameters)}."
+                )
+
     def searched(self, setting: Mapping[str, Any]) -> Setting:
         """The part of a setting that is searched."""
         return {name: setting[name] for name in self.distributions}

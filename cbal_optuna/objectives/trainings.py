@@ -223,8 +223,10 @@ class Trainings(Trainer, Generic[OutcomeT]):
 
         Raises:
             InfeasibleSettingError: The training diverges, runs out of memory or cannot fill its
-            batches.
+                batches.
+            ValueError: The setting lacks a hyper-parameter, or has one that the space has not.
         """
+        self.space.check(setting)
         train_items, evaluation_items = self._items(train_part), self._items(evaluation_part)
         checkpoint = self._checkpoint(
             setting=setting,
@@ -264,8 +266,9 @@ class Trainings(Trainer, Generic[OutcomeT]):
             From images to embeddings, on the CPU, in evaluation mode.
 
         Raises:
-            InfeasibleSettingError: As :meth:`run`.
+            InfeasibleSettingError, ValueError: As :meth:`run`.
         """
+        self.space.check(setting)
         train_part, _ = self.divisions(TEST)[0]
         items = self._items(train_part)
         regime = self._prepared()

@@ -193,9 +193,9 @@ def test_images_are_split_alike_at_every_call_but_at_random() -> None:
 @pytest.mark.parametrize(
     ("labels", "arguments", "message"),
     [
-        (np.zeros(100), {"folds": 0}, "`folds` must be at least 1"),
-        (np.zeros(100), {"test_share": 1.0}, "`test_share` must be between"),
-        (np.zeros(100), {"validation_share": 0.0}, "`validation_share` must be between"),
+        (np.zeros(100), {"folds": 0}, "`folds` must be a whole number of at least 1"),
+        (np.zeros(100), {"test_share": 1.0}, "`test_share` must be a number between"),
+        (np.zeros(100), {"validation_share": 0.0}, "`validation_share` must be a number"),
         (np.zeros(3), {}, "`labels` must give an image or more to each"),
         (np.full(100, -1), {}, "0 images for the test and 0 others"),
         (np.zeros(100), {"test_images": np.arange(0)}, "0 images for the test and 100 others"),

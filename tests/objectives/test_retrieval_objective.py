@@ -719,6 +719,13 @@ def test_preparing_finds_bad_input_before_any_trial(tiny_objective: Objectives) 
         ({"embedding_dim": 0}, "`embedding_dim` is 0"),
         ({"repeats": 0}, "`repeats` is 0"),
         ({"folds": 0}, "`folds` must be"),
+        ({"seed": "a"}, "`seed` is 'a'; it should be a whole number of at least 0"),
+        ({"seed": -1}, "`seed` is -1"),
+        ({"image_size": "a"}, "`image_size` is 'a'; it should be a whole number of at least 1"),
+        ({"embedding_dim": None}, "`embedding_dim` is None"),
+        ({"repeats": 1.5}, "`repeats` is 1.5"),
+        ({"folds": "a"}, "`folds` must be a whole number of at least 1, got 'a'"),
+        ({"test_share": "a"}, "`test_share` must be a number between 0 and 1, .* got 'a'"),
         ({"folds": 4}, "`n_classes` must leave"),
         ({"test_share": 1.0}, "`test_share` must be"),
         ({"device": "abacus"}, "`device` is 'abacus'"),
@@ -734,6 +741,31 @@ def test_arguments_that_do_not_fit_are_named(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         tiny_objective(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"balance": None}, "`setting` lacks balance; it should have balance, temperature, deno"),
+        ({"balance": None, "batch_size": None}, "`setting` lacks balance, batch_size; it should"),
+        ({"balnce": 1.0}, "`setting` has balnce; it should have balance, temperature, denomin"),
+        ({"balance": FloatDistribution(1.0, 2.0)}, "`setting` lacks balance; it should"),
+    ],
+)
+def test_a_setting_with_other_hyper_parameters_is_refused(
+    tiny_objective: Objectives, changed: Setting, message: str
+) -> None:
+    objective = tiny_objective()
+    setting = {**objective.space.start, **changed}
+    setting = {name: value for name, value in setting.items() if value is not None}
+    with pytest.raises(ValueError, match=message):
+        objective.run(setting, (0, 1, 2), (3, 4), seed=0)
+    with pytest.raises(ValueError, match=message):
+        objective.final_model(setting, seed=0)
+
+
+def test_numpys_whole_numbers_are_seeds(tiny_objective: Objectives) -> None:
+    assert json.dumps(tiny_objective(seed=np.int64(3)).seed) == "3"
 
 
 class Single(LabelledImages):
