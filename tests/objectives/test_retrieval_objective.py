@@ -579,6 +579,39 @@ def test_the_cache_directory_may_be_a_string(tiny_objective: Objectives, tmp_pat
     assert list(tmp_path.glob("cache/images-*"))
 
 
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_a_trial_without_a_study_has_the_value_of_one_in_a_study(
+    tiny_objective: Objectives, repeats: int
+) -> None:
+    objective = tiny_objective(repeats=repeats)
+    trial = trial_of(objective)
+    fixed = optuna.trial.FixedTrial(trial.params)
+    assert objective(fixed) == objective(trial) == trial.value
+    assert fixed.user_attrs["values"] == trial.user_attrs["values"]
+    assert set(fixed.user_attrs) == ATTRIBUTES
+
+
+def test_an_infeasible_trial_without_a_study_is_marked(
+    tiny_objective: Objectives, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = tiny_objective()
+    raising(objective, monkeypatch, numpy_out_of_memory)
+    fixed = optuna.trial.FixedTrial(objective.space.searched(objective.space.start))
+    assert objective(fixed) == 0.0
+    assert "infeasible" in fixed.user_attrs
+
+
+def test_a_fixed_trial_that_lacks_a_parameter_is_told_which(tiny_objective: Objectives) -> None:
+    with pytest.raises(ValueError, match="parameter 'temperature' is not found"):
+        tiny_objective()(optuna.trial.FixedTrial({"balance": 1.0}))
+
+
+def test_a_study_of_several_values_is_refused(tiny_objective: Objectives) -> None:
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    with pytest.raises(ValueError, match="`directions` of the study are 2, but an objective has"):
+        study.optimize(tiny_objective(), n_trials=1)
+
+
 def test_a_study_that_looks_for_the_lowest_value_is_warned_of(tiny_objective: Objectives) -> None:
     with pytest.warns(UserWarning, match="`direction` should be 'maximize'"):
         optuna.create_study().optimize(tiny_objective(), n_trials=1)
