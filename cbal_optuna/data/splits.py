@@ -176,6 +176,19 @@ def image_splits(
     ]
 
 
+def drawn_from_classes(labels: np.ndarray, n: int) -> np.ndarray:
+    """Draw images at random, the same at every call, with the same share of each class.
+
+    Args:
+        labels: Class of every image, integers of shape (m,), none negative.
+        n: How many are wanted; all of them where there are fewer.
+
+    Returns:
+        Their indices, ascending.
+    """
+    return np.sort(_ranks_within_classes(labels).argsort(kind="stable")[:n])
+
+
 def _ranks_within_classes(labels: np.ndarray) -> np.ndarray:
     """A random order of each class, as numbers evenly spaced in [0, 1); 1 without a label."""
     ranks = np.ones(len(labels))

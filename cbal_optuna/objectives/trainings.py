@@ -89,6 +89,8 @@ class Trainings(Trainer, Generic[OutcomeT]):
         model: nn.Module,
         train_items: np.ndarray,
         evaluation_items: np.ndarray,
+        *,
+        final: bool,
     ) -> tuple[float, Any]:
         """The value, and what :meth:`_outcome` wants to know of this evaluation.
 
@@ -240,7 +242,7 @@ class Trainings(Trainer, Generic[OutcomeT]):
                 train_items,
                 seed,
                 lambda model: self._evaluated(
-                    self._prepared(), model, train_items, evaluation_items
+                    self._prepared(), model, train_items, evaluation_items, final=final
                 ),
                 on_evaluation=on_evaluation,
                 micro_batches=micro_batches,
