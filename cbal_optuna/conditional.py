@@ -59,6 +59,11 @@ class Parameters:
         return name in self._distributions
 
     @property
+    def names(self) -> list[str]:
+        """Of all parameters that any trial has, sorted."""
+        return sorted(self._distributions)
+
+    @property
     def distributions(self) -> dict[str, BaseDistribution]:
         """Those that all trials have, or some as another one decides, sorted by name."""
         conditional = {name: d for name, (d, _) in self._conditional().items()}

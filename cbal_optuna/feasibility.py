@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from optuna.trial import BaseTrial
 from optuna.trial import FrozenTrial
 from optuna.trial import Trial
 
@@ -16,7 +17,7 @@ def is_feasible(trial: FrozenTrial) -> bool:
     return True
 
 
-def record_feasibility(trial: Trial, constraint: str, *, feasible: bool) -> None:
+def record_feasibility(trial: BaseTrial, constraint: str, *, feasible: bool) -> None:
     """Say of a trial whether it meets a constraint.
 
     To be said of every trial that ends with a value: Optuna's GPSampler wants all of them to have
@@ -27,5 +28,5 @@ def record_feasibility(trial: Trial, constraint: str, *, feasible: bool) -> None
         # A retry has that of the trial that was cut off after it.
         if constraint not in trial.constraints:
             trial.set_constraint(constraint, violation)
-    else:
+    elif isinstance(trial, Trial):
         trial.storage.set_trial_system_attr(trial._trial_id, "constraints", [violation])

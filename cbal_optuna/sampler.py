@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+from difflib import get_close_matches
 import threading
 from typing import Any
 from typing import TYPE_CHECKING
+import warnings
 import zlib
 
 import numpy as np
@@ -21,6 +23,9 @@ from cbal_optuna.claiming import claim_point
 from cbal_optuna.claiming import is_contested
 from cbal_optuna.claims import known_values
 from cbal_optuna.conditional import common_distributions
+from cbal_optuna.conditional import Parameters
+from cbal_optuna.number_kinds import is_number
+from cbal_optuna.number_kinds import is_whole
 from cbal_optuna.search import Axis
 from cbal_optuna.search import DescentOptions
 from cbal_optuna.search import History
@@ -38,6 +43,8 @@ _logger = logging.get_logger(__name__)
 
 # The user attribute that says why a trial is where it is.
 EXPLANATION = "search"
+# How alike a name is to the one that it may be meant for, by difflib's measure.
+_ALIKE = 0.8
 
 
 class CoordinateDescentSampler(BaseSampler):
@@ -89,7 +96,8 @@ class CoordinateDescentSampler(BaseSampler):
         x0:
             The start, by parameter name; the middle of its range for each parameter not named. A
             value outside a parameter's range is a :obj:`ValueError` when that parameter is
-            sampled.
+            sampled. Of a name that no trial has asked for there is a warning if it resembles one
+            that is not named; others may be of trials to come.
         order:
             Names of parameters in the order in which they are searched; those not named follow in
             alphabetical order.
@@ -126,16 +134,21 @@ class CoordinateDescentSampler(BaseSampler):
         if line_search not in LINE_SEARCHES:
             allowed = ", ".join(map(repr, LINE_SEARCHES))
             raise ValueError(f"`line_search` is {line_search!r}; it should be one of {allowed}.")
-        if not 0.0 < initial_step <= 1.0:
-            raise ValueError(f"`initial_step` is {initial_step}; it should be in (0, 1].")
-        if not 0.0 < tolerance <= initial_step:
+        if not is_number(initial_step) or not 0.0 < initial_step <= 1.0:
             raise ValueError(
-                f"`tolerance` is {tolerance}; it should be positive and at most `initial_step`."
+                f"`initial_step` is {initial_step!r}; it should be a number in (0, 1]."
+            )
+        if not is_number(tolerance) or not 0.0 < tolerance <= initial_step:
+            raise ValueError(
+                f"`tolerance` is {tolerance!r}; it should be a positive number, at most "
+                "`initial_step`."
             )
         if isinstance(order, str) or len(set(order or ())) < len(order or ()):
             raise ValueError(f"`order` is {order!r}; it should be a sequence of different names.")
-        if seed is not None and seed < 0:
-            raise ValueError(f"`seed` is {seed}; it should be None or not negative.")
+        if seed is not None and (not is_whole(seed) or seed < 0):
+            raise ValueError(
+                f"`seed` is {seed!r}; it should be None or a whole number of at least 0."
+            )
         self._x0 = dict(x0 or {})
         self._order = tuple(order or ())
         self._line_search = line_search
@@ -144,6 +157,7 @@ class CoordinateDescentSampler(BaseSampler):
         self._seed = seed
         self._independent_sampler = independent_sampler
         self._warn_independent_sampling = warn_independent_sampling
+        self._x0_checked = not self._x0
         self._cache = threading.local()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -162,6 +176,7 @@ class CoordinateDescentSampler(BaseSampler):
     ) -> dict[str, BaseDistribution]:
         history = self._history(study)
         history.read_for = trial._trial_id
+        self._check_names_of_x0(history.parameters)
         distributions = history.parameters.distributions
         if history.parameters.common is None:
             # Before the first result, other trials already show the space to workers that start
@@ -233,6 +248,20 @@ class CoordinateDescentSampler(BaseSampler):
     ) -> None:
         if self._independent_sampler is not None:
             self._independent_sampler.after_trial(study, trial, state, values)
+
+    def _check_names_of_x0(self, parameters: Parameters) -> None:
+        if self._x0_checked or parameters.common is None:
+            return
+        self._x0_checked = True
+        unnamed = [name for name in parameters.names if name not in self._x0]
+        for name in self._x0:
+            alike = get_close_matches(str(name), unnamed, 1, _ALIKE)
+            if alike and not parameters.knows(name):
+                warnings.warn(
+                    f"`x0` names {name!r}, which no trial has asked for, and not {alike[0]!r}; "
+                    f"the parameters are {', '.join(parameters.names)}",
+                    stacklevel=2,
+                )
 
     def _seed_for(self, study: Study) -> int:
         # Not drawn at random: the workers of a study, now and after a restart, are to agree.

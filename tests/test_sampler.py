@@ -14,6 +14,7 @@ import pickle
 import re
 import threading
 from typing import Any
+import warnings
 
 import numpy as np
 import optuna
@@ -182,6 +183,45 @@ def test_an_x0_outside_its_range_is_refused(distribution: Any, value: Any, n_bef
         study.ask()._suggest("x", distribution)
 
 
+def messages_of(sampler: BaseSampler, objective: Callable[[Trial], float]) -> list[str]:
+    """What a study of six trials warns of."""
+    study = new_study(sampler)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        study.optimize(objective, 6)
+    return [str(w.message) for w in caught if w.category is UserWarning]
+
+
+def test_a_misspelt_name_in_x0_is_warned_of_once() -> None:
+    sampler = CoordinateDescentSampler(x0={"balnce": 2.0, "temperature": 0.1}, seed=0)
+    assert messages_of(sampler, objective) == [
+        "`x0` names 'balnce', which no trial has asked for, and not 'balance'; the parameters are "
+        "balance, batch_size, temperature"
+    ]
+    assert messages_of(pickle.loads(pickle.dumps(sampler)), objective) == []
+
+
+@pytest.mark.parametrize("x0", [X0, {"loss": "margin", "margin": 0.2, "temperature": 0.1}])
+def test_names_that_may_be_of_trials_to_come_are_not_warned_of(x0: dict[str, Any]) -> None:
+    def two_losses(trial: Trial) -> float:
+        balance = trial.suggest_float("balance", 0.1, 10.0, log=True)
+        if trial.suggest_categorical("loss", ["infonce", "margin"]) == "infonce":
+            return balance + trial.suggest_float("temperature", 0.01, 1.0, log=True)
+        return balance + trial.suggest_float("margin", 0.0, 1.0)
+
+    assert messages_of(CoordinateDescentSampler(x0=x0, seed=0), two_losses) == []
+
+
+def test_names_are_those_of_the_whole_study() -> None:
+    study = new_study(RandomSampler(seed=0))
+    study.optimize(lambda trial: trial.suggest_float("margin_a", 0.0, 1.0), 1)
+    study.optimize(lambda trial: trial.suggest_float("margin_b", 0.0, 1.0), 1)
+    study.sampler = CoordinateDescentSampler(x0={"margin_a": 0.5}, seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        study.ask().suggest_float("margin_a", 0.0, 1.0)
+
+
 @pytest.mark.parametrize(
     "option, value",
     [
@@ -193,9 +233,13 @@ def test_an_x0_outside_its_range_is_refused(distribution: Any, value: Any, n_bef
         ("tolerance", 0.0),
         ("tolerance", 0.3),
         ("tolerance", float("nan")),
+        ("initial_step", "a"),
+        ("tolerance", None),
         ("order", "balance"),
         ("order", ["balance", "balance"]),
         ("seed", -1),
+        ("seed", "a"),
+        ("seed", 1.5),
     ],
 )
 def test_an_option_out_of_range_is_refused(option: str, value: Any) -> None:

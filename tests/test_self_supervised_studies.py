@@ -107,6 +107,17 @@ def test_an_image_folder_is_split_by_image(run: Callable[..., Result], folder: P
     assert (again, second) == (0, out)
 
 
+def test_a_study_goes_on_with_the_gallery_that_it_has(
+    run: Callable[..., Result], folder: Path
+) -> None:
+    command = ("image_folder_ssl", "--root", str(folder), *TINY, "--confirm", "0")
+    status, _, _ = run(*command, "--gallery-images", "9", "--n-trials", "1")
+    assert status == 0
+    status, _, err = run(*command, "--n-trials", "2")
+    assert status == 2
+    assert "is a study with gallery_images 9, not None" in err
+
+
 @pytest.mark.parametrize("name", ["cifar10_ssl", "image_folder_ssl"])
 def test_help_speaks_of_images_and_not_of_what_needs_labels(
     run: Callable[..., Result], name: str

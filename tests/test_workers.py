@@ -35,6 +35,7 @@ from cbal_optuna.objectives import RetrievalObjective
 from cbal_optuna.objectives import SearchSpace
 from cbal_optuna.retraining import compare_settings
 from cbal_optuna.storage import open_storage
+from cbal_optuna.stored_trials import ask
 from cbal_optuna.study import FailingTrialsError
 from cbal_optuna.study import open_study
 from cbal_optuna.study import run_trials
@@ -138,6 +139,23 @@ def test_one_worker_equals_none(tiny_objective: Objectives, url: str, tmp_path: 
     run_trials(alone, objective, 6)
     assert [t.params for t in study.trials] == [t.params for t in alone.trials]
     assert [t.value for t in study.trials] == [t.value for t in alone.trials]
+
+
+@pytest.mark.parametrize("with_workers", [False, True])
+def test_a_study_that_has_its_trials_still_looks_for_those_of_dead_workers(
+    tiny_objective: Objectives, url: str, with_workers: bool
+) -> None:
+    objective = tiny_objective()
+    study, worker = opened(objective, url)
+    killed = ask(study)
+    objective.space.suggest(killed)
+    run_trials(study, objective, 2)
+    with worker.storage.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE trial_heartbeats SET heartbeat = '2000-01-01 00:00:00'")
+    run = partial(run_trials_with, worker) if with_workers else run_trials
+    run(study, objective, 2)
+    assert study.trials[killed.number].state == TrialState.FAIL
+    assert study.trials[-1].state == TrialState.WAITING
 
 
 def test_a_comparison_by_a_worker_equals_one_without(

@@ -98,11 +98,23 @@ class SelfSupervisedScript(StudyScript):
             default=False,
             help="a first convolution that keeps the resolution, for images of 32 to 64 pixels",
         )
+        training.add_argument(
+            "--gallery-images",
+            type=positive,
+            metavar="N",
+            help="labelled training images among which the held-out ones are classified in "
+            "trials, with the same share of each class; fewer make short trials faster, and "
+            "accuracies lower (default: all)",
+        )
         model.set_defaults(backbone="resnet18", weights=RANDOM)
         training.set_defaults(samples=1_000_000)
 
     def own_arguments(
         self, options: argparse.Namespace, training: TrainingOptions
     ) -> dict[str, Any]:
-        # An evaluation embeds all training images.
-        return {"small_stem": options.small_stem, "training": replace(training, n_evaluations=2)}
+        return {
+            "small_stem": options.small_stem,
+            "gallery_images": options.gallery_images,
+            # An evaluation embeds all images of the gallery.
+            "training": replace(training, n_evaluations=2),
+        }

@@ -23,6 +23,7 @@ from cbal_optuna.data.omniglot import Omniglot
 from cbal_optuna.data.sop import StanfordOnlineProducts
 from cbal_optuna.data.splits import class_splits
 from cbal_optuna.data.splits import ClassSplit
+from cbal_optuna.data.splits import drawn_from_classes
 from cbal_optuna.data.splits import image_splits
 from cbal_optuna.data.splits import ImageSplit
 from cbal_optuna.data.splits import indices_of
@@ -53,6 +54,7 @@ __all__ = [
     "decode_into",
     "decoded",
     "default_cache_directory",
+    "drawn_from_classes",
     "image_splits",
     "indices_of",
 ]

@@ -16,6 +16,9 @@ import math
 
 import numpy as np
 
+from cbal_optuna.number_kinds import is_number
+from cbal_optuna.number_kinds import is_whole
+
 
 @dataclass(frozen=True)
 class ClassSplit:
@@ -173,6 +176,19 @@ def image_splits(
     ]
 
 
+def drawn_from_classes(labels: np.ndarray, n: int) -> np.ndarray:
+    """Draw images at random, the same at every call, with the same share of each class.
+
+    Args:
+        labels: Class of every image, integers of shape (m,), none negative.
+        n: How many are wanted; all of them where there are fewer.
+
+    Returns:
+        Their indices, ascending.
+    """
+    return np.sort(_ranks_within_classes(labels).argsort(kind="stable")[:n])
+
+
 def _ranks_within_classes(labels: np.ndarray) -> np.ndarray:
     """A random order of each class, as numbers evenly spaced in [0, 1); 1 without a label."""
     ranks = np.ones(len(labels))
@@ -185,11 +201,13 @@ def _ranks_within_classes(labels: np.ndarray) -> np.ndarray:
 
 
 def _check_folds_and_shares(folds: int, **shares: float) -> None:
-    if folds < 1:
-        raise ValueError(f"`folds` must be at least 1, got {folds}")
+    if not is_whole(folds) or folds < 1:
+        raise ValueError(f"`folds` must be a whole number of at least 1, got {folds!r}")
     for name, share in shares.items():
-        if not 0 < share < 1:
-            raise ValueError(f"`{name}` must be between 0 and 1, both excluded, got {share}")
+        if not is_number(share) or not 0 < share < 1:
+            raise ValueError(
+                f"`{name}` must be a number between 0 and 1, both excluded, got {share!r}"
+            )
 
 
 def _rounded(share: float) -> int:

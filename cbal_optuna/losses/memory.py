@@ -13,6 +13,9 @@ from cbal_optuna.losses.split import SplitTerms
 from cbal_optuna.losses.tiled import TiledLoss
 
 
+_NO_CLASS = torch.iinfo(torch.int64).min
+
+
 class CrossBatchMemory(torch.nn.Module):
     """A split loss whose references are the batch and the embeddings of the latest batches before.
 
@@ -20,6 +23,9 @@ class CrossBatchMemory(torch.nn.Module):
     Zhang, Huang and Scott, "Cross-Batch Memory for Embedding Learning", 2020). No gradient goes
     into the memory; that between the samples of the batch goes into both, as without a memory.
     What is stored, and how much of it, is in the state dict. In `eval` mode nothing is stored.
+
+    An embedding that is not finite makes the loss of its batch NaN and is not stored: its place
+    keeps what it had, at first a zero of no class, which has similarity 0 to all.
 
     Args:
         loss: The loss. Its balance and temperature or margin mean the same, but a batch with a
@@ -72,7 +78,7 @@ class CrossBatchMemory(torch.nn.Module):
         self.loss = loss
         self.warm_up = warm_up
         self.register_buffer("embeddings", torch.zeros(size, embedding_dim))
-        self.register_buffer("labels", torch.zeros(size, dtype=torch.int64))
+        self.register_buffer("labels", torch.full((size,), _NO_CLASS))
         self._n_batches = 0
         self._n_seen = 0
 
@@ -122,11 +128,14 @@ class CrossBatchMemory(torch.nn.Module):
 
     def _store(self, embeddings: Tensor, labels: Tensor) -> None:
         size = len(self.embeddings)
-        kept = embeddings[-size:]
+        kept = embeddings[-size:].to(self.embeddings)
         first = self._n_seen + len(embeddings) - len(kept)
         places = torch.arange(first, first + len(kept), device=self.embeddings.device) % size
-        self.embeddings[places] = kept.to(self.embeddings)
-        self.labels[places] = labels[-size:].to(self.labels)
+        # Chosen on the device, which the step does not wait for.
+        finite = kept.isfinite().all(dim=1)
+        self.embeddings[places] = torch.where(finite[:, None], kept, self.embeddings[places])
+        kept_labels = labels[-size:].to(self.labels)
+        self.labels[places] = torch.where(finite, kept_labels, self.labels[places])
         self._n_seen += len(embeddings)
         self._n_batches += 1
 

@@ -8,17 +8,20 @@ import numpy as np
 import torch
 
 from cbal_optuna.data import LabelledImages
+from cbal_optuna.number_kinds import is_whole
 from cbal_optuna.objectives.search_space import SearchSpace
 from cbal_optuna.training import FROZEN
 from cbal_optuna.training import smallest_chunk
 from cbal_optuna.training import TrainingOptions
 
 
-def check_positive(**arguments: int | None) -> None:
-    """Raises ValueError."""
+def check_whole(least: int, **arguments: int) -> None:
+    """That they are whole numbers of at least so much; raises ValueError."""
     for name, value in arguments.items():
-        if value is not None and value < 1:
-            raise ValueError(f"`{name}` is {value}; it should be at least 1.")
+        if not is_whole(value) or value < least:
+            raise ValueError(
+                f"`{name}` is {value!r}; it should be a whole number of at least {least}."
+            )
 
 
 def check_space(space: SearchSpace, loss: str | None) -> SearchSpace:

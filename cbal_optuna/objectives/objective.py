@@ -10,15 +10,16 @@ import warnings
 import numpy as np
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
+from optuna.study import Study
 from optuna.study import StudyDirection
-from optuna.trial import Trial
+from optuna.trial import BaseTrial
 from optuna.trial import TrialState
 import timm
 import torch
 
 from cbal_optuna.data import LabelledImages
 from cbal_optuna.feasibility import record_feasibility
-from cbal_optuna.objectives.checks import check_positive
+from cbal_optuna.objectives.checks import check_whole
 from cbal_optuna.objectives.infeasible import InfeasibleSettingError
 from cbal_optuna.objectives.outcome import mean_attributes
 from cbal_optuna.objectives.outcome import mean_curve
@@ -66,13 +67,16 @@ class Objective(Trainings[OutcomeT]):
     in any study of this objective. A result removes the checkpoint. So does an error that comes
     again before the next one; the first time it may be the machine's.
 
+    A trial need not be in a study: ``objective(optuna.trial.FixedTrial({"balance": 4.0, ...}))``
+    evaluates a setting by itself.
+
     Subclasses say what is trained on what, and how it is evaluated.
     """
 
     def __init__(
         self, dataset: LabelledImages, *, repeats: int, prune: bool, **arguments: Any
     ) -> None:
-        check_positive(repeats=repeats)
+        check_whole(1, repeats=repeats)
         self.repeats = repeats
         self._prune = prune
         super().__init__(dataset, **arguments)
@@ -81,8 +85,14 @@ class Objective(Trainings[OutcomeT]):
     def description(self) -> dict[str, Any]:
         return {**super().description, "repeats": self.repeats}
 
-    def __call__(self, trial: Trial) -> float:
-        if trial.study.direction != StudyDirection.MAXIMIZE:
+    def __call__(self, trial: BaseTrial) -> float:
+        study = _study_of(trial)
+        if study is not None and len(study.directions) > 1:
+            raise ValueError(
+                f"`directions` of the study are {len(study.directions)}, but an objective has one "
+                "value; its `direction` should be 'maximize'."
+            )
+        if study is not None and study.direction != StudyDirection.MAXIMIZE:
             warnings.warn(
                 "the study looks for the lowest value, but that of an objective is the better the "
                 "higher it is; its `direction` should be 'maximize'",
@@ -123,7 +133,7 @@ class Objective(Trainings[OutcomeT]):
             trial.set_user_attr(FAILURE, f"{type(error).__name__}: {error}")
             raise
 
-    def _recorded(self, trial: Trial, outcomes: Sequence[Outcome]) -> float:
+    def _recorded(self, trial: BaseTrial, outcomes: Sequence[Outcome]) -> float:
         """The value of a trial, after the trial was told what else there is to say."""
         for name, number in mean_attributes(outcomes).items():
             trial.set_user_attr(name, number)
@@ -144,12 +154,19 @@ class Objective(Trainings[OutcomeT]):
         """Of a trial."""
         return len(self.splits) * self.repeats
 
-    def _completed(self, trial: Trial) -> np.ndarray:
+    def _completed(self, trial: BaseTrial) -> np.ndarray:
         """The values of the trials that have had all trainings, of shape (trials, trainings)."""
-        others = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        values = [other.user_attrs.get(VALUES, ()) for other in others]
+        values: list[Sequence[float]] = []
+        if (study := _study_of(trial)) is not None:
+            others = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            values = [other.user_attrs.get(VALUES, ()) for other in others]
         complete = [v for v in values if len(v) == self._n_trainings]
         return np.array(complete, dtype=float).reshape(-1, self._n_trainings)
+
+
+def _study_of(trial: BaseTrial) -> Study | None:
+    """None of a trial that stands for itself, as Optuna's FixedTrial."""
+    return getattr(trial, "study", None)
 
 
 def versions() -> dict[str, str]:

@@ -256,6 +256,8 @@ class RetrievalObjective(Objective[RetrievalOutcome]):
         model: nn.Module,
         train_items: np.ndarray,
         evaluation_items: np.ndarray,
+        *,
+        final: bool,
     ) -> tuple[float, Any]:
         embeddings = regime.embed(model, evaluation_items)
         if not embeddings.isfinite().all():

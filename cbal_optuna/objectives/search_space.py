@@ -16,7 +16,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.distributions import distribution_to_json
 from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
-from optuna.trial import Trial
+from optuna.trial import BaseTrial
 
 from cbal_optuna.losses import SplitInfoNCELoss
 from cbal_optuna.losses import SplitLoss
@@ -179,12 +179,25 @@ class SearchSpace:
             return [sizes.low, sizes.high]
         return [sizes]
 
-    def suggest(self, trial: Trial) -> Setting:
+    def suggest(self, trial: BaseTrial) -> Setting:
         """The setting of a trial: every hyper-parameter, searched or fixed."""
         return {
             name: _suggest(trial, name, value) if isinstance(value, BaseDistribution) else value
             for name, value in self._parameters.items()
         }
+
+    def check(self, setting: Mapping[str, Any]) -> None:
+        """That it has a value of every hyper-parameter, and of nothing else; raises ValueError."""
+        given = [n for n, value in setting.items() if not isinstance(value, BaseDistribution)]
+        for verb, wrong in (
+            ("lacks", [name for name in self._parameters if name not in given]),
+            ("has", [name for name in given if name not in self._parameters]),
+        ):
+            if wrong:
+                raise ValueError(
+                    f"`setting` {verb} {', '.join(wrong)}; it should have "
+                    f"{', '.join(self._parameters)}."
+                )
 
     def searched(self, setting: Mapping[str, Any]) -> Setting:
         """The part of a setting that is searched."""
@@ -216,7 +229,7 @@ class SelfSupervisedSpace(SearchSpace):
     _own_usual = {"temperature": 0.5, "batch_size": 256}
 
 
-def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
+def _suggest(trial: BaseTrial, name: str, distribution: BaseDistribution) -> Any:
     if isinstance(distribution, CategoricalDistribution):
         return trial.suggest_categorical(name, distribution.choices)
     assert isinstance(distribution, (FloatDistribution, IntDistribution))

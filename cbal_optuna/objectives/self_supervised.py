@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from cbal_optuna.data import drawn_from_classes
 from cbal_optuna.data import image_splits
 from cbal_optuna.data import LabelledImages
 from cbal_optuna.data import ViewBatchSampler
@@ -22,6 +23,7 @@ from cbal_optuna.evaluation import EmbeddingSpread
 from cbal_optuna.evaluation import knn_accuracy
 from cbal_optuna.evaluation import linear_probe_accuracy
 from cbal_optuna.objectives.checks import check_space
+from cbal_optuna.objectives.checks import check_whole
 from cbal_optuna.objectives.objective import Objective
 from cbal_optuna.objectives.outcome import collapse_remark
 from cbal_optuna.objectives.outcome import Outcome
@@ -116,6 +118,11 @@ class SelfSupervisedObjective(Objective[SelfSupervisedOutcome]):
             evaluations, micro-batches (which count views). Images per class have no meaning here.
         augmentation:
             What makes views of images.
+        gallery_images:
+            How many of the labelled training images held-out ones are classified among, with the
+            same share of each class, in all trials the same; by default all, which is what takes
+            the time of short trials. With fewer, accuracies are lower. With ``final`` it is
+            always all.
         repeats:
             Trainings per trial, with different seeds.
         folds:
@@ -163,6 +170,7 @@ class SelfSupervisedObjective(Objective[SelfSupervisedOutcome]):
         space: SearchSpace | None = None,
         training: TrainingOptions | None = None,
         augmentation: ViewAugmentation | None = None,
+        gallery_images: int | None = None,
         repeats: int = 1,
         folds: int = 1,
         prune: bool = True,
@@ -174,6 +182,9 @@ class SelfSupervisedObjective(Objective[SelfSupervisedOutcome]):
         checkpoints: Checkpoints | None = None,
         on_step: Callable[[], None] = lambda: None,
     ) -> None:
+        if gallery_images is not None:
+            check_whole(1, gallery_images=gallery_images)
+        self._gallery_images = gallery_images
         self._augmentation = augmentation or ViewAugmentation()
         super().__init__(
             dataset,
@@ -208,6 +219,7 @@ class SelfSupervisedObjective(Objective[SelfSupervisedOutcome]):
             "small_stem": self._backbone.small_stem,
             "augmentation": asdict(self._augmentation),
             "views": _VIEWS,
+            "gallery_images": self._gallery_images,
             "validation_images": len(self.splits[0].validation),
             "test_images": len(self.splits[0].test),
         }
@@ -250,39 +262,44 @@ class SelfSupervisedObjective(Objective[SelfSupervisedOutcome]):
         model: nn.Module,
         train_items: np.ndarray,
         evaluation_items: np.ndarray,
+        *,
+        final: bool,
     ) -> tuple[float, Any]:
         assert isinstance(model, EmbeddingModel)
-        labels, labelled = self.dataset.labels, self._labelled(train_items)
+        labels, gallery = self.dataset.labels, self._gallery(train_items, whole=final)
         features = regime.embed(model.backbone, evaluation_items)
-        training_features = regime.embed(model.backbone, labelled)
+        gallery_features = regime.embed(model.backbone, gallery)
         embeddings = regime.embed(model, evaluation_items)
-        if not all(x.isfinite().all() for x in (features, training_features, embeddings)):
+        if not all(x.isfinite().all() for x in (features, gallery_features, embeddings)):
             raise DivergedError("the embeddings were not finite")
         classified = (
             features,
             torch.from_numpy(labels[evaluation_items]),
-            training_features,
-            torch.from_numpy(labels[labelled]),
+            gallery_features,
+            torch.from_numpy(labels[gallery]),
         )
         accuracy = knn_accuracy(*classified)
-        return accuracy, (classified, accuracy, embedding_spread(embeddings))
+        return accuracy, (classified, gallery, accuracy, embedding_spread(embeddings))
 
     def _outcome(
         self, evaluation: Any, record: TrainingRecord, *, final: bool
     ) -> SelfSupervisedOutcome:
-        classified, accuracy, spread = evaluation
+        classified, _, accuracy, spread = evaluation
         linear = linear_probe_accuracy(*classified) if final else None
         return SelfSupervisedOutcome(record, accuracy, spread, linear)
 
     def _pictures(
         self, evaluation: Any, train_items: np.ndarray, evaluation_items: np.ndarray
     ) -> Pictures:
-        (features, _, training_features, _), _, _ = evaluation
+        (features, _, gallery_features, _), gallery, _, _ = evaluation
         return pictures_of(
             self.dataset,
             Embedded(evaluation_items, features),
-            gallery=Embedded(self._labelled(train_items), training_features),
+            gallery=Embedded(gallery, gallery_features),
         )
 
-    def _labelled(self, items: np.ndarray) -> np.ndarray:
-        return items[self.dataset.labels[items] >= 0]
+    def _gallery(self, items: np.ndarray, *, whole: bool) -> np.ndarray:
+        labelled = items[self.dataset.labels[items] >= 0]
+        if whole or self._gallery_images is None:
+            return labelled
+        return labelled[drawn_from_classes(self.dataset.labels[labelled], self._gallery_images)]

@@ -25,8 +25,8 @@ from cbal_optuna.data import LabelledImages
 from cbal_optuna.losses import SplitInfoNCELoss
 from cbal_optuna.losses import SplitLoss
 from cbal_optuna.losses import SplitMarginLoss
-from cbal_optuna.objectives.checks import check_positive
 from cbal_optuna.objectives.checks import check_statistics
+from cbal_optuna.objectives.checks import check_whole
 from cbal_optuna.objectives.checks import device_of
 from cbal_optuna.objectives.infeasible import InfeasibleSettingError
 from cbal_optuna.objectives.search_space import SearchSpace
@@ -65,11 +65,14 @@ class Trainer(ABC):
         checkpoints: Checkpoints | None,
         on_step: Callable[[], None],
     ) -> None:
-        check_positive(image_size=backbone.image_size, embedding_dim=embedding_dim)
+        if backbone.image_size is not None:
+            check_whole(1, image_size=backbone.image_size)
+        check_whole(1, embedding_dim=embedding_dim)
+        check_whole(0, seed=seed)
         self.dataset = dataset
         self.space = space
         self.training = training
-        self.seed = seed
+        self.seed = int(seed)
         self.device = device_of(device)
         self._backbone = backbone
         self._embedding_dim = embedding_dim

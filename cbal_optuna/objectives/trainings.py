@@ -89,6 +89,8 @@ class Trainings(Trainer, Generic[OutcomeT]):
         model: nn.Module,
         train_items: np.ndarray,
         evaluation_items: np.ndarray,
+        *,
+        final: bool,
     ) -> tuple[float, Any]:
         """The value, and what :meth:`_outcome` wants to know of this evaluation.
 
@@ -223,8 +225,10 @@ class Trainings(Trainer, Generic[OutcomeT]):
 
         Raises:
             InfeasibleSettingError: The training diverges, runs out of memory or cannot fill its
-            batches.
+                batches.
+            ValueError: The setting lacks a hyper-parameter, or has one that the space has not.
         """
+        self.space.check(setting)
         train_items, evaluation_items = self._items(train_part), self._items(evaluation_part)
         checkpoint = self._checkpoint(
             setting=setting,
@@ -238,7 +242,7 @@ class Trainings(Trainer, Generic[OutcomeT]):
                 train_items,
                 seed,
                 lambda model: self._evaluated(
-                    self._prepared(), model, train_items, evaluation_items
+                    self._prepared(), model, train_items, evaluation_items, final=final
                 ),
                 on_evaluation=on_evaluation,
                 micro_batches=micro_batches,
@@ -264,8 +268,9 @@ class Trainings(Trainer, Generic[OutcomeT]):
             From images to embeddings, on the CPU, in evaluation mode.
 
         Raises:
-            InfeasibleSettingError: As :meth:`run`.
+            InfeasibleSettingError, ValueError: As :meth:`run`.
         """
+        self.space.check(setting)
         train_part, _ = self.divisions(TEST)[0]
         items = self._items(train_part)
         regime = self._prepared()

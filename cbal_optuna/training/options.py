@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 import math
 
+from cbal_optuna.number_kinds import is_number
+from cbal_optuna.number_kinds import is_whole
 from cbal_optuna.training.gradient_caching import check_batch_norm
 from cbal_optuna.training.micro_batches import AUTO
 from cbal_optuna.training.micro_batches import MicroBatches
@@ -68,15 +70,18 @@ class TrainingOptions:
 
     def __post_init__(self) -> None:
         for name in ("samples", "images_per_class", "n_evaluations"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; it should be at least 1.")
+            value = getattr(self, name)
+            if not is_whole(value) or value < 1:
+                raise ValueError(
+                    f"`{name}` is {value!r}; it should be a whole number of at least 1."
+                )
         if self.learning_rate_rule not in LEARNING_RATE_RULES:
             raise ValueError(
                 f"`learning_rate_rule` is {self.learning_rate_rule!r}; it should be one of "
                 f"{', '.join(LEARNING_RATE_RULES)}."
             )
-        if not 0 <= self.warm_up <= 1:
-            raise ValueError(f"`warm_up` is {self.warm_up}; it should be from 0 to 1.")
+        if not is_number(self.warm_up) or not 0 <= self.warm_up <= 1:
+            raise ValueError(f"`warm_up` is {self.warm_up!r}; it should be a number from 0 to 1.")
         MicroBatches(self.micro_batch)
         check_batch_norm(self.batch_norm)
 

@@ -20,6 +20,7 @@ from cbal_optuna.objectives import SearchSpace
 from cbal_optuna.storage import Storage
 from cbal_optuna.stored_trials import ask
 from cbal_optuna.stored_trials import FAILURE
+from cbal_optuna.stored_trials import retry_stale_trials
 from cbal_optuna.study import MAX_FAILURES_IN_A_ROW
 from cbal_optuna.study import Progress
 from cbal_optuna.study import USABLE
@@ -55,6 +56,7 @@ def run_trials_with(
             one cause may make those fail that run at once.
         NoWorkerError: All workers died, again and again, or their cluster is lost.
     """
+    retry_stale_trials(study)
     n_done = len(study.get_trials(deepcopy=False, states=USABLE))
     if n_done >= n_trials:
         return

@@ -9,6 +9,7 @@ import pytest
 
 from cbal_optuna.data import class_splits
 from cbal_optuna.data import ClassSplit
+from cbal_optuna.data import drawn_from_classes
 from cbal_optuna.data import image_splits
 from cbal_optuna.data import ImageSplit
 from cbal_optuna.data import indices_of
@@ -190,12 +191,21 @@ def test_images_are_split_alike_at_every_call_but_at_random() -> None:
     assert len(np.unique(np.diff(first))) > 2
 
 
+def test_images_are_drawn_with_the_same_share_of_each_class() -> None:
+    labels = np.repeat([0, 3, 7], [10, 30, 60])
+    drawn = drawn_from_classes(labels, 50)
+    assert np.bincount(labels[drawn])[[0, 3, 7]].tolist() == [5, 15, 30]
+    assert (np.diff(drawn) > 0).all() and len(np.unique(np.diff(drawn))) > 2
+    assert np.array_equal(drawn, drawn_from_classes(labels, 50))
+    assert drawn_from_classes(labels, 101).tolist() == list(range(100))
+
+
 @pytest.mark.parametrize(
     ("labels", "arguments", "message"),
     [
-        (np.zeros(100), {"folds": 0}, "`folds` must be at least 1"),
-        (np.zeros(100), {"test_share": 1.0}, "`test_share` must be between"),
-        (np.zeros(100), {"validation_share": 0.0}, "`validation_share` must be between"),
+        (np.zeros(100), {"folds": 0}, "`folds` must be a whole number of at least 1"),
+        (np.zeros(100), {"test_share": 1.0}, "`test_share` must be a number between"),
+        (np.zeros(100), {"validation_share": 0.0}, "`validation_share` must be a number"),
         (np.zeros(3), {}, "`labels` must give an image or more to each"),
         (np.full(100, -1), {}, "0 images for the test and 0 others"),
         (np.zeros(100), {"test_images": np.arange(0)}, "0 images for the test and 100 others"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import doctest
+import math
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from cbal_optuna.losses import memory
 from cbal_optuna.losses import SplitInfoNCELoss
 from cbal_optuna.losses import SplitLoss
 from cbal_optuna.losses import SplitMarginLoss
+from cbal_optuna.losses import SplitTerms
 
 
 every_loss = pytest.mark.parametrize(
@@ -97,6 +99,64 @@ def test_half_precision_batches_are_stored_in_single_precision() -> None:
         remembering(leaf, LABELS).backward()
         assert leaf.grad is not None and leaf.grad.isfinite().all()
     assert remembering.embeddings.dtype == torch.float32
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e300])
+def test_what_is_not_finite_in_the_memory_leaves_its_place_as_it_was(bad: float) -> None:
+    remembering = CrossBatchMemory(SplitInfoNCELoss(), 3, size=6)
+    remembering(batch(0), LABELS)
+    second = batch(1).double()
+    second[1, 2] = second[4, 0] = bad
+    remembering(second, LABELS + 3)
+    expected, labels = batch(1), LABELS + 3
+    expected[[1, 4]], labels[[1, 4]] = batch(0)[[1, 4]], LABELS[[1, 4]]
+    torch.testing.assert_close(remembering.embeddings, expected)
+    assert remembering.labels.tolist() == labels.tolist()
+
+
+@every_loss
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_bad_batch_spoils_its_own_loss_alone(loss: SplitLoss, bad: float) -> None:
+    remembering, never = (CrossBatchMemory(loss, 3, size=12) for _ in range(2))
+    never(batch(0), LABELS)
+    remembering(batch(0), LABELS)
+    spoilt = batch(1)
+    spoilt[2, 1] = bad
+    assert remembering(spoilt, LABELS).isnan()
+    found = batch(2).requires_grad_()
+    value = remembering(found, LABELS)
+    value.backward()
+    assert found.grad is not None
+    assert value.isfinite() and found.grad.isfinite().all()
+
+    for seed in range(3, 5):
+        remembering(batch(seed), LABELS)
+        never(batch(seed), LABELS)
+    torch.testing.assert_close(remembering(batch(5), LABELS), never(batch(5), LABELS))
+
+
+@every_loss
+def test_a_place_that_never_held_anything_is_nobodys_positive(loss: SplitLoss) -> None:
+    remembering = CrossBatchMemory(loss, 3)
+    assert remembering(torch.full((6, 3), math.nan), LABELS).isnan()
+    positive, entropy = remembering.terms(batch(0), LABELS)
+    torch.testing.assert_close(positive, loss.terms(batch(0), LABELS).positive)
+    assert entropy.isfinite()
+
+
+class SumLoss(SplitLoss):
+    def terms(self, embeddings: Tensor, *_: Any, **__: Any) -> SplitTerms:
+        return SplitTerms(embeddings.sum(), embeddings.sum())
+
+    def _entropy(self, *_: Any) -> Tensor:
+        raise AssertionError
+
+
+def test_the_memory_does_not_ask_for_values() -> None:
+    remembering = CrossBatchMemory(SumLoss(), 3, size=8).to("meta")
+    for seed in range(3):
+        remembering(batch(seed).to("meta"), LABELS.to("meta"))
+    assert len(remembering) == 8
 
 
 @pytest.mark.parametrize(

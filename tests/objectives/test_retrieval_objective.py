@@ -579,6 +579,39 @@ def test_the_cache_directory_may_be_a_string(tiny_objective: Objectives, tmp_pat
     assert list(tmp_path.glob("cache/images-*"))
 
 
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_a_trial_without_a_study_has_the_value_of_one_in_a_study(
+    tiny_objective: Objectives, repeats: int
+) -> None:
+    objective = tiny_objective(repeats=repeats)
+    trial = trial_of(objective)
+    fixed = optuna.trial.FixedTrial(trial.params)
+    assert objective(fixed) == objective(trial) == trial.value
+    assert fixed.user_attrs["values"] == trial.user_attrs["values"]
+    assert set(fixed.user_attrs) == ATTRIBUTES
+
+
+def test_an_infeasible_trial_without_a_study_is_marked(
+    tiny_objective: Objectives, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = tiny_objective()
+    raising(objective, monkeypatch, numpy_out_of_memory)
+    fixed = optuna.trial.FixedTrial(objective.space.searched(objective.space.start))
+    assert objective(fixed) == 0.0
+    assert "infeasible" in fixed.user_attrs
+
+
+def test_a_fixed_trial_that_lacks_a_parameter_is_told_which(tiny_objective: Objectives) -> None:
+    with pytest.raises(ValueError, match="parameter 'temperature' is not found"):
+        tiny_objective()(optuna.trial.FixedTrial({"balance": 1.0}))
+
+
+def test_a_study_of_several_values_is_refused(tiny_objective: Objectives) -> None:
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    with pytest.raises(ValueError, match="`directions` of the study are 2, but an objective has"):
+        study.optimize(tiny_objective(), n_trials=1)
+
+
 def test_a_study_that_looks_for_the_lowest_value_is_warned_of(tiny_objective: Objectives) -> None:
     with pytest.warns(UserWarning, match="`direction` should be 'maximize'"):
         optuna.create_study().optimize(tiny_objective(), n_trials=1)
@@ -719,6 +752,13 @@ def test_preparing_finds_bad_input_before_any_trial(tiny_objective: Objectives) 
         ({"embedding_dim": 0}, "`embedding_dim` is 0"),
         ({"repeats": 0}, "`repeats` is 0"),
         ({"folds": 0}, "`folds` must be"),
+        ({"seed": "a"}, "`seed` is 'a'; it should be a whole number of at least 0"),
+        ({"seed": -1}, "`seed` is -1"),
+        ({"image_size": "a"}, "`image_size` is 'a'; it should be a whole number of at least 1"),
+        ({"embedding_dim": None}, "`embedding_dim` is None"),
+        ({"repeats": 1.5}, "`repeats` is 1.5"),
+        ({"folds": "a"}, "`folds` must be a whole number of at least 1, got 'a'"),
+        ({"test_share": "a"}, "`test_share` must be a number between 0 and 1, .* got 'a'"),
         ({"folds": 4}, "`n_classes` must leave"),
         ({"test_share": 1.0}, "`test_share` must be"),
         ({"device": "abacus"}, "`device` is 'abacus'"),
@@ -734,6 +774,31 @@ def test_arguments_that_do_not_fit_are_named(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         tiny_objective(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"balance": None}, "`setting` lacks balance; it should have balance, temperature, deno"),
+        ({"balance": None, "batch_size": None}, "`setting` lacks balance, batch_size; it should"),
+        ({"balnce": 1.0}, "`setting` has balnce; it should have balance, temperature, denomin"),
+        ({"balance": FloatDistribution(1.0, 2.0)}, "`setting` lacks balance; it should"),
+    ],
+)
+def test_a_setting_with_other_hyper_parameters_is_refused(
+    tiny_objective: Objectives, changed: Setting, message: str
+) -> None:
+    objective = tiny_objective()
+    setting = {**objective.space.start, **changed}
+    setting = {name: value for name, value in setting.items() if value is not None}
+    with pytest.raises(ValueError, match=message):
+        objective.run(setting, (0, 1, 2), (3, 4), seed=0)
+    with pytest.raises(ValueError, match=message):
+        objective.final_model(setting, seed=0)
+
+
+def test_numpys_whole_numbers_are_seeds(tiny_objective: Objectives) -> None:
+    assert json.dumps(tiny_objective(seed=np.int64(3)).seed) == "3"
 
 
 class Single(LabelledImages):

@@ -244,6 +244,52 @@ def test_images_without_a_label_are_for_training_alone(
     assert evaluated and all(colours.labels[item] >= 0 for items in evaluated for item in items)
 
 
+def galleries_of(
+    objective: SelfSupervisedObjective, monkeypatch: pytest.MonkeyPatch
+) -> list[list[int]]:
+    """The training images that each evaluation embeds from now on."""
+    regime = regime_of(objective)
+    embed = regime.embed
+    galleries: list[list[int]] = []
+
+    def spy(model: nn.Module, items: np.ndarray) -> Tensor:
+        if items[0] in training:
+            galleries.append(items.tolist())
+        return embed(model, items)
+
+    ((training, _),) = objective.divisions("validation")
+    monkeypatch.setattr(regime, "embed", spy)
+    return galleries
+
+
+def test_trials_classify_among_as_many_images_of_each_class_as_are_wanted(
+    tiny: Objectives, colours: LabelledImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    colours.labels[::10] = UNLABELLED
+    objective = tiny(gallery_images=36)
+    galleries = galleries_of(objective, monkeypatch)
+    pictures = run(objective, pictured=True, seed=0).pictures
+    run(objective, seed=1)
+    assert len(galleries) == 4 and galleries == galleries[:1] * 4
+    assert np.bincount(colours.labels[galleries[0]]).tolist() == [3] * 12
+    found = {found.item for search in pictures.searches for found in search.found}
+    assert found <= set(galleries[0])
+
+
+def test_in_the_end_all_labelled_images_are_the_gallery(
+    tiny: Objectives, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = tiny(gallery_images=36)
+    galleries = galleries_of(objective, monkeypatch)
+    run(objective, final=True)
+    ((training, _),) = objective.divisions("validation")
+    assert galleries == [training.tolist()] * 2
+
+
+def test_a_gallery_of_more_images_than_there_are_is_all_of_them(tiny: Objectives) -> None:
+    assert run(tiny(gallery_images=10**6)).measures() == run(tiny()).measures()
+
+
 def constant_encoder(objective: SelfSupervisedObjective, monkeypatch: pytest.MonkeyPatch) -> None:
     """All embeddings become the same, and stay so."""
     regime = regime_of(objective)
@@ -300,6 +346,7 @@ def test_the_description_names_what_trials_share(tiny: Objectives) -> None:
         tiny(folds=2),
         tiny(space=SelfSupervisedSpace(batch_size=16)),
         tiny(training=TrainingOptions(samples=65)),
+        tiny(gallery_images=24),
     ]
     assert all(objective.description != description for objective in changed)
 
@@ -320,7 +367,9 @@ def test_the_usual_setting_is_that_of_self_supervised_learning() -> None:
         ({"repeats": 0}, "`repeats` is 0"),
         ({"embedding_dim": 0}, "`embedding_dim` is 0"),
         ({"image_size": 0}, "`image_size` is 0"),
-        ({"folds": 0}, "`folds` must be at least 1"),
+        ({"gallery_images": 0}, "`gallery_images` is 0"),
+        ({"seed": "a"}, "`seed` is 'a'"),
+        ({"folds": 0}, "`folds` must be a whole number of at least 1"),
         ({"test_share": 0.99}, "`labels` must give an image or more"),
         ({"device": "abacus"}, "`device` is 'abacus'"),
         ({"weights": "pretrained", "small_stem": True}, "`weights` is 'pretrained', but a small"),
