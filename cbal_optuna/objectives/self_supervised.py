@@ -269,7 +269,7 @@ class SelfSupervisedObjective(Objective[SelfSupervisedOutcome]):
         labels, gallery = self.dataset.labels, self._gallery(train_items, whole=final)
         features = regime.embed(model.backbone, evaluation_items)
         gallery_features = regime.embed(model.backbone, gallery)
-        embeddings = regime.embed(model, evaluation_items)
+        embeddings = model.embedded(features)
         if not all(x.isfinite().all() for x in (features, gallery_features, embeddings)):
             raise DivergedError("the embeddings were not finite")
         classified = (

@@ -48,6 +48,14 @@ class EmbeddingModel(nn.Module):
         embeddings: Tensor = self.head(self.backbone(images))
         return embeddings
 
+    @torch.no_grad()
+    def embedded(self, features: Tensor) -> Tensor:
+        """The embeddings of features (n, width), by the head in evaluation mode."""
+        training = self.head.training
+        embeddings: Tensor = self.head.eval()(features)
+        self.head.train(training)
+        return embeddings
+
 
 class FeatureHead(nn.Module):
     """The head alone, on the features of a frozen backbone: (n, width) to (n, embedding_dim).
