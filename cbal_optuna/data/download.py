@@ -39,7 +39,8 @@ def download(url: str, path: Path, *, size: int, md5: str) -> None:
         md5: The expected MD5 checksum, hexadecimal.
 
     Raises:
-        OSError: The server cannot be reached, refuses, or breaks off; call again to resume.
+        OSError: The file cannot be written, or the server cannot be reached, refuses, or breaks
+            off; call again to resume.
         ValueError: The server's file has another size (what an earlier download brought is kept)
             or checksum (the part file is removed), or `path` exists already and is another file
             (it is left alone).
@@ -48,9 +49,14 @@ def download(url: str, path: Path, *, size: int, md5: str) -> None:
         if _md5(path) != md5:
             raise ValueError(f"{path} is not the file that {url} should be, remove it first")
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
-    part.touch()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.touch()
+    except OSError as error:
+        raise OSError(
+            f"the download of {url} cannot be written to {path.parent} ({error.strerror})"
+        ) from error
     if part.stat().st_size != size:
         try:
             _fetch(url, part, size)

@@ -249,6 +249,13 @@ def test_silent_server_does_not_hang_the_download(
             download(url, path, size=SIZE, md5=MD5)
 
 
+def test_file_in_the_place_of_the_folder_is_named(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "mine").touch()
+    with pytest.raises(OSError, match="archive.tgz cannot be written to .*mine .File exists"):
+        fetch(server, tmp_path / "mine" / "archive.tgz")
+    assert server.requested == []
+
+
 @pytest.mark.parametrize("other", [b"mine", CONTENT[::-1]])
 def test_other_file_in_the_way_is_left_alone(server: Server, path: Path, other: bytes) -> None:
     path.parent.mkdir()
