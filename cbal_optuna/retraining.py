@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 from typing import Literal
 
 import numpy as np
@@ -27,7 +28,7 @@ from tqdm import tqdm
 
 from cbal_optuna.artifacts import artifact_directory
 from cbal_optuna.interval import Interval
-from cbal_optuna.objectives import mean_attributes
+from cbal_optuna.objectives import attributes_of
 from cbal_optuna.objectives import Objective
 from cbal_optuna.objectives import Outcome
 from cbal_optuna.objectives import Setting
@@ -62,6 +63,9 @@ class SettingComparison:
             What that part consists of: ``"classes"`` or ``"images"``.
         pictures:
             Of what the first training with each has made of that part, if there are any.
+        collapsed:
+            How many trainings with the usual and with the best setting had embeddings that have
+            collapsed.
     """
 
     part: str
@@ -70,6 +74,7 @@ class SettingComparison:
     best: Mapping[str, np.ndarray]
     held_out: str = "classes"
     pictures: StoredPictures | None = None
+    collapsed: tuple[int, int] = (0, 0)
 
     @property
     def evaluated_on(self) -> str:
@@ -208,18 +213,25 @@ def _compared(
 ) -> SettingComparison:
     attributes = study.user_attrs
 
-    def values(setting: Setting) -> dict[str, np.ndarray]:
+    def rows(setting: Setting) -> list[dict[str, Any]]:
         trainings = _trainings(study, setting)
-        rows = [trainings[seed].user_attrs for seed in seeds]
+        return [trainings[seed].user_attrs for seed in seeds]
+
+    def values(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
         return {m: np.array([row[m] for row in rows]) for m in attributes[_MEASURES]}
 
+    def collapsed(rows: list[dict[str, Any]]) -> int:
+        return sum("collapsed" in row for row in rows)
+
+    of_usual, of_best = rows(usual), rows(best)
     return SettingComparison(
         part,
         seeds,
-        values(usual),
-        values(best),
+        values(of_usual),
+        values(of_best),
         attributes[_HELD_OUT],
         _stored_pictures(study, seeds, usual, best),
+        (collapsed(of_usual), collapsed(of_best)),
     )
 
 
@@ -255,7 +267,7 @@ def _train(
     with objective.outcomes(
         completed, part, [seed], final=part == TEST, pictured=directory is not None
     ) as outcomes:
-        attributes = mean_attributes(outcomes)
+        attributes = attributes_of(outcomes)
         study.add_trial(
             create_trial(
                 params=setting,
@@ -274,12 +286,13 @@ def _retrained(part: str, objective: Objective[Outcome], trial: Trial) -> float:
     with objective.outcomes(
         setting, part, [seed], final=part == TEST, pictured=directory is not None
     ) as outcomes:
-        attributes = mean_attributes(outcomes)
-        for name, value in attributes.items():
-            trial.set_user_attr(name, value)
+        attributes = attributes_of(outcomes)
+        for name, attribute in attributes.items():
+            trial.set_user_attr(name, attribute)
         for name, text in keep_pictures(directory, outcomes[0].pictures).items():
             trial.study._storage.set_trial_system_attr(trial._trial_id, name, text)
-    return attributes[objective.measures(part)[0]]
+    value: float = attributes[objective.measures(part)[0]]
+    return value
 
 
 def _directory_of_pictures(

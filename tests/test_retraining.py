@@ -12,6 +12,8 @@ from optuna.storages import RDBStorage
 from optuna.trial import create_trial
 import pytest
 
+from cbal_optuna.evaluation import EmbeddingSpread
+from cbal_optuna.objectives import retrieval
 from cbal_optuna.objectives import RetrievalObjective
 from cbal_optuna.objectives.outcome import EarlierOutcome
 from cbal_optuna.retraining import compare_settings
@@ -66,6 +68,19 @@ def test_seeds_are_fresh_and_paired(
     assert comparison.seeds == (1007, 1008)
     difference = comparison.best["map_at_r"] - comparison.usual["map_at_r"]
     assert comparison.difference("map_at_r").mean == pytest.approx(difference.mean())
+
+
+def test_trainings_that_collapse_are_counted(
+    tiny_objective: Callable[..., RetrievalObjective], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = iter([1.0, 3.0, 1.0, 1.0])
+    monkeypatch.setattr(
+        retrieval, "embedding_spread", lambda embeddings: EmbeddingSpread(0.5, next(found))
+    )
+    storage = InMemoryStorage()
+    assert compared(tiny_objective(), storage).collapsed == (2, 1)
+    (again,) = stored_comparisons(storage, "tiny", USUAL, BEST)
+    assert again.collapsed == (2, 1)
 
 
 def test_only_the_test_comparison_touches_test_classes(

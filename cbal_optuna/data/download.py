@@ -39,24 +39,32 @@ def download(url: str, path: Path, *, size: int, md5: str) -> None:
         md5: The expected MD5 checksum, hexadecimal.
 
     Raises:
-        OSError: The server cannot be reached, refuses, or breaks off; call again to resume.
-        ValueError: The server's file has another size or checksum (the part file is removed), or
-            `path` exists already and is another file (it is left alone).
+        OSError: The file cannot be written, or the server cannot be reached, refuses, or breaks
+            off; call again to resume.
+        ValueError: The server's file has another size (what an earlier download brought is kept)
+            or checksum (the part file is removed), or `path` exists already and is another file
+            (it is left alone).
     """
     if path.exists():
         if _md5(path) != md5:
             raise ValueError(f"{path} is not the file that {url} should be, remove it first")
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
-    part.touch()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.touch()
+    except OSError as error:
+        raise OSError(
+            f"the download of {url} cannot be written to {path.parent} ({error.strerror})"
+        ) from error
     if part.stat().st_size != size:
         try:
             _fetch(url, part, size)
         except (OSError, HTTPException) as error:
+            reason = str(error).strip().partition("\n")[0]
             raise OSError(
                 f"the download of {url} stopped at {part.stat().st_size} of {size} bytes "
-                f"({error}), start it again to resume"
+                f"({reason}), start it again to resume"
             ) from error
     if (actual := _md5(part)) != md5:
         part.unlink()
@@ -66,12 +74,16 @@ def download(url: str, path: Path, *, size: int, md5: str) -> None:
 
 def _fetch(url: str, part: Path, size: int) -> None:
     """Bring `part` to its full size."""
-    with _request(url, offset=part.stat().st_size) as response:
+    offset = part.stat().st_size
+    with _request(url, offset) as response:
         # Without this header the server ignored the range and sends the file from its beginning.
         content_range = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
         done = int(content_range[1]) if content_range else 0
-        if response.length is not None:
-            _check_size(url, part, done + response.length, size)
+        if response.length is not None and done + response.length != size:
+            # Some networks answer in the server's place, with a page to log in.
+            if not offset:
+                part.unlink()
+            raise _wrong_size(url, done + response.length, size)
         bar = tqdm(
             total=size, initial=done, unit="B", unit_scale=True, desc=part.stem, disable=None
         )
@@ -84,7 +96,9 @@ def _fetch(url: str, part: Path, size: int) -> None:
                 done += len(block)
     if done < size:
         raise ConnectionError("the server broke off")
-    _check_size(url, part, done, size)
+    if done > size:
+        part.unlink()
+        raise _wrong_size(url, done, size)
 
 
 def _request(url: str, offset: int) -> HTTPResponse:
@@ -101,10 +115,8 @@ def _request(url: str, offset: int) -> HTTPResponse:
     return cast(HTTPResponse, response)
 
 
-def _check_size(url: str, part: Path, actual: int, size: int) -> None:
-    if actual != size:
-        part.unlink()
-        raise ValueError(f"the file at {url} must have {size} bytes, got {actual}: removed")
+def _wrong_size(url: str, actual: int, size: int) -> ValueError:
+    return ValueError(f"the file at {url} must have {size} bytes, got {actual}")
 
 
 def _md5(path: Path) -> str:

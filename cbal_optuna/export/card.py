@@ -17,6 +17,7 @@ from cbal_optuna.objectives import Outcome
 from cbal_optuna.objectives import TEST
 from cbal_optuna.objectives import versions
 from cbal_optuna.report import code
+from cbal_optuna.report import collapses
 from cbal_optuna.report import escaped
 from cbal_optuna.report import label
 from cbal_optuna.report import markdown_table
@@ -174,6 +175,7 @@ def _results(study: Study, seed: int, comparisons: Sequence[SettingComparison]) 
         )
         header, rows = _measured(comparison, seed)
         yield markdown_table(header, *rows)
+        yield from collapses(comparison)
 
 
 def _measured(

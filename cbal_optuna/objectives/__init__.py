@@ -7,7 +7,7 @@ from cbal_optuna.objectives.infeasible import InfeasibleSettingError
 from cbal_optuna.objectives.objective import CURVE
 from cbal_optuna.objectives.objective import Objective
 from cbal_optuna.objectives.objective import versions
-from cbal_optuna.objectives.outcome import mean_attributes
+from cbal_optuna.objectives.outcome import attributes_of
 from cbal_optuna.objectives.outcome import Outcome
 from cbal_optuna.objectives.retrieval import RetrievalObjective
 from cbal_optuna.objectives.retrieval import RetrievalOutcome
@@ -38,7 +38,7 @@ __all__ = [
     "Setting",
     "TEST",
     "VALIDATION",
+    "attributes_of",
     "carry_over",
     "versions",
-    "mean_attributes",
 ]

@@ -21,7 +21,7 @@ from cbal_optuna.data import LabelledImages
 from cbal_optuna.feasibility import record_feasibility
 from cbal_optuna.objectives.checks import check_whole
 from cbal_optuna.objectives.infeasible import InfeasibleSettingError
-from cbal_optuna.objectives.outcome import mean_attributes
+from cbal_optuna.objectives.outcome import attributes_of
 from cbal_optuna.objectives.outcome import mean_curve
 from cbal_optuna.objectives.outcome import Outcome
 from cbal_optuna.objectives.racing import expected_mean
@@ -135,11 +135,8 @@ class Objective(Trainings[OutcomeT]):
 
     def _recorded(self, trial: BaseTrial, outcomes: Sequence[Outcome]) -> float:
         """The value of a trial, after the trial was told what else there is to say."""
-        for name, number in mean_attributes(outcomes).items():
-            trial.set_user_attr(name, number)
-        for outcome in outcomes:
-            for name, remark in outcome.remarks.items():
-                trial.set_user_attr(name, remark)
+        for name, attribute in attributes_of(outcomes).items():
+            trial.set_user_attr(name, attribute)
         trial.set_user_attr(CURVE, mean_curve(outcomes))
         values = [outcome.value for outcome in outcomes]
         trial.set_user_attr(VALUES, values)

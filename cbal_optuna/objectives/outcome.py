@@ -96,10 +96,11 @@ def collapse_remark(spread: EmbeddingSpread) -> dict[str, str]:
     }
 
 
-def mean_attributes(outcomes: Sequence[Outcome]) -> dict[str, float]:
-    """The mean of each number over several trainings."""
+def attributes_of(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """The mean of each number over several trainings, and what is to be said of one of them."""
     attributes = [outcome.attributes() for outcome in outcomes]
-    return {name: float(np.mean([a[name] for a in attributes])) for name in attributes[0]}
+    means = {name: float(np.mean([a[name] for a in attributes])) for name in attributes[0]}
+    return means | {name: said for o in outcomes for name, said in o.remarks.items()}
 
 
 def mean_curve(outcomes: Sequence[Outcome]) -> dict[str, list[float]]:

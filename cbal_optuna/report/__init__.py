@@ -22,6 +22,7 @@ from cbal_optuna.report.several import write_reports
 from cbal_optuna.report.terms import terms
 from cbal_optuna.report.text import result_text
 from cbal_optuna.report.timeline import timeline
+from cbal_optuna.report.words import collapses
 from cbal_optuna.report.words import label
 from cbal_optuna.report.words import METRIC_NAMES
 
@@ -31,6 +32,7 @@ __all__ = [
     "OF_PICTURES",
     "best_so_far",
     "code",
+    "collapses",
     "comparison_text",
     "drawn",
     "drawn_pictures",

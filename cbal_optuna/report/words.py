@@ -92,7 +92,21 @@ def number_of_trials(trials: Sequence[FrozenTrial]) -> str:
 
 
 def verdict(comparison: SettingComparison) -> str:
-    """What fresh seeds say: no gain, unless the interval keeps clear of zero."""
+    """What fresh seeds say: no gain, unless the interval keeps clear of zero; and collapses."""
+    return " ".join([_gain(comparison), *collapses(comparison)])
+
+
+def collapses(comparison: SettingComparison) -> list[str]:
+    """A sentence on the trainings whose embeddings have collapsed, if there are any."""
+    counts = [
+        f"{n} of {len(comparison.seeds)} with the {name} setting"
+        for name, n in zip(("usual", "best"), comparison.collapsed)
+        if n
+    ]
+    return [f"Trainings whose embeddings have collapsed: {', '.join(counts)}."] * bool(counts)
+
+
+def _gain(comparison: SettingComparison) -> str:
     metric = comparison.metric
     name = METRIC_NAMES.get(metric, metric)
     where = f"on {comparison.evaluated_on}"

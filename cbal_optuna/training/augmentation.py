@@ -14,7 +14,9 @@ from torch.nn.functional import grid_sample
 class Augmentation:
     """A random resized crop, rotated and perhaps mirrored, in one bilinear resampling.
 
-    Draws from torch's global random state. Outside the image its border is repeated.
+    Draws from torch's global random state. Outside the image its border is repeated. Crops are
+    somewhat larger than those of torchvision's RandomResizedCrop, which draws another one where an
+    aspect does not fit.
 
     Args:
         min_area:

@@ -19,8 +19,8 @@ class DeviceRows:
     """Rows of an array, by their indices, on a device.
 
     On a GPU the whole array lives there, if it takes no more than a quarter of the memory that is
-    free at first; else its rows come by way of pinned memory, while the GPU goes on with what it
-    has to do.
+    free at first, or of the share of this process, if that is less; else its rows come by way of
+    pinned memory, while the GPU goes on with what it has to do.
 
     On a CPU, and where it is too large for the GPU, the array stays where it is. If that is a file
     mapped into memory, the system keeps of it what there is room for, for all processes together:
@@ -62,8 +62,13 @@ def on_device(array: np.ndarray | Tensor, device: torch.device) -> Tensor:
 
 
 def _free_memory(device: torch.device) -> int:
-    """In bytes: of a GPU, else 0."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+    """In bytes: of a GPU, as far as this process may take it, else 0."""
+    if device.type != "cuda":
+        return 0
+    free, total = torch.cuda.mem_get_info(device)
+    # Older releases of torch do not say.
+    share = getattr(torch.cuda, "get_per_process_memory_fraction", lambda device: 1.0)(device)
+    return min(free, int(share * total))
 
 
 def _copied(array: np.ndarray, device: torch.device) -> Tensor:

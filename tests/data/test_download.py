@@ -37,6 +37,7 @@ class Server(ThreadingHTTPServer):
     length = True
     break_off_after: int | None = None
     error: int | None = None
+    moved_to: str | None = None
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -50,6 +51,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         server, wanted = self.server, self.headers.get("Range")
         server.requested.append(wanted)
+        if server.moved_to not in (None, self.path):
+            self.send_response(302)
+            self.send_header("Location", str(server.moved_to))
+            self.end_headers()
+            return
         start = int(wanted[len("bytes=") : -1]) if wanted and server.ranges else 0
         if server.error or start >= len(server.content):
             self.send_error(server.error or 416)
@@ -129,6 +135,24 @@ def test_interruption_without_a_content_length_is_noticed(server: Server, path: 
         fetch(server, path)
 
 
+def test_download_goes_on_at_the_address_that_the_file_has_moved_to(
+    server: Server, path: Path, part: Path
+) -> None:
+    part.write_bytes(CONTENT[:100_000])
+    server.moved_to = "/elsewhere"
+    fetch(server, path)
+    assert path.read_bytes() == CONTENT
+    assert server.requested == ["bytes=100000-", "bytes=100000-"]
+
+
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "/archive.tgz#in-a-circle"])
+def test_address_that_leads_nowhere_is_one_line(server: Server, path: Path, target: str) -> None:
+    server.moved_to = target
+    with pytest.raises(OSError, match="stopped at 0 of 256000 bytes .HTTP Error 302") as caught:
+        fetch(server, path)
+    assert "\n" not in str(caught.value)
+
+
 def test_server_that_ignores_the_range_sends_everything_again(
     server: Server, path: Path, part: Path
 ) -> None:
@@ -191,6 +215,17 @@ def test_file_that_is_too_small_is_refused(server: Server, path: Path) -> None:
     server.content = b"<html>moved</html>"
     with pytest.raises(ValueError, match="must have 256000 bytes, got 18"):
         fetch(server, path)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_page_in_the_place_of_the_file_keeps_the_part(
+    server: Server, path: Path, part: Path
+) -> None:
+    part.write_bytes(CONTENT[:100_000])
+    server.ranges, server.content = False, b"<html>log in</html>"
+    with pytest.raises(ValueError, match="must have 256000 bytes, got 19"):
+        fetch(server, path)
+    assert part.read_bytes() == CONTENT[:100_000]
 
 
 @pytest.mark.parametrize("error", [404, 503])
@@ -212,6 +247,13 @@ def test_silent_server_does_not_hang_the_download(
         url = f"http://127.0.0.1:{silent.server_port}/"
         with pytest.raises(OSError, match="stopped at 0 of 256000 bytes .*timed out"):
             download(url, path, size=SIZE, md5=MD5)
+
+
+def test_file_in_the_place_of_the_folder_is_named(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "mine").touch()
+    with pytest.raises(OSError, match="archive.tgz cannot be written to .*mine .File exists"):
+        fetch(server, tmp_path / "mine" / "archive.tgz")
+    assert server.requested == []
 
 
 @pytest.mark.parametrize("other", [b"mine", CONTENT[::-1]])

@@ -215,6 +215,16 @@ def test_what_a_comparison_was_evaluated_on_is_no_markup_of_a_card(
     assert r"On the test \<b\>a\_b\</b\>, this model's seed" in card
 
 
+def test_a_card_says_that_trainings_with_its_setting_collapsed(
+    tiny_objective: Callable[..., RetrievalObjective], searched: Searched, tmp_path: Path
+) -> None:
+    objective, values = tiny_objective(), {"map_at_r": np.array([0.1])}
+    compared = SettingComparison("test", (2000,), values, values, collapsed=(0, 1))
+    export_model(tmp_path / "model", objective, searched(objective), [compared])
+    card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    assert "embeddings have collapsed: 1 of 1 with the best setting." in card
+
+
 def test_a_folder_may_have_any_name(
     tiny_objective: Callable[..., RetrievalObjective], searched: Searched, tmp_path: Path
 ) -> None:

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler
+from http.server import ThreadingHTTPServer
 import os
 from pathlib import Path
 import shlex
+import shutil
 import subprocess
 import sys
+import threading
 
 import optuna
 from optuna.trial import TrialState
 import pytest
 
+from cbal_optuna.data.download import download
+from cbal_optuna.data.download import extract_tar
+from cbal_optuna.data.download import extract_zip
 from cbal_optuna.objectives import RetrievalObjective
 from cbal_optuna.patience import StorageUnavailableError
 from cbal_optuna.report import write_report
@@ -65,6 +73,31 @@ def test_without_room_for_checkpoints_a_study_goes_on(
         run_trials(study, objective, 1)
     assert study.trials[0].state == TrialState.COMPLETE
     assert files(disk) == {"filling"}
+
+
+@pytest.mark.parametrize("extract", [extract_tar, extract_zip])
+def test_an_archive_without_room_leaves_nothing(
+    disk: Path, tmp_path: Path, extract: Callable[..., None]
+) -> None:
+    (tmp_path / "birds").mkdir()
+    (tmp_path / "birds" / "image").write_bytes(bytes(4_000_000))
+    kind = {extract_tar: "gztar", extract_zip: "zip"}[extract]
+    archive = Path(shutil.make_archive(str(tmp_path / "archive"), kind, tmp_path, "birds"))
+    with pytest.raises(OSError, match="cannot be extracted: .*No space left on device"):
+        extract(archive, disk / "birds", max_members=10, max_bytes=10**7)
+    assert files(disk) == set()
+
+
+def test_a_download_without_room_keeps_what_it_has(disk: Path, tmp_path: Path) -> None:
+    (tmp_path / "archive").write_bytes(bytes(4_000_000))
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        url = f"http://127.0.0.1:{server.server_port}/archive"
+        with pytest.raises(OSError, match="stopped at 2097152 of 4000000 .*No space left"):
+            download(url, disk / "archive", size=4_000_000, md5="")
+        server.shutdown()
+    assert files(disk) == {"archive.part"}
 
 
 def test_a_report_without_room_leaves_the_old_one(disk: Path) -> None:

@@ -30,6 +30,7 @@ from cbal_optuna.report import write_report
 from cbal_optuna.report.words import label
 from cbal_optuna.report.words import near_values
 from cbal_optuna.report.words import search_result
+from cbal_optuna.report.words import verdict
 from cbal_optuna.retraining import SettingComparison
 from cbal_optuna.summary import NearOptimal
 
@@ -559,6 +560,17 @@ def test_a_collapsed_trial_is_called_one_and_keeps_its_value(path: Path) -> None
         "all the same",
     ]  # fmt: skip
     assert "3 trials: 2 completed, 1 collapsed." in page.text
+
+
+def test_a_collapse_on_fresh_seeds_is_said_beside_the_gain(path: Path) -> None:
+    compared = replace(comparison(0.05, 0.05, 0.06), collapsed=(0, 2))
+    assert Page(path, study_of(0.2, 0.3), compared).headline.endswith(
+        "3 fresh seeds. Trainings whose embeddings have collapsed: 2 of 3 with the best setting."
+    )
+    compared = replace(compared, collapsed=(3, 1))
+    assert "collapsed: 3 of 3 with the usual setting, 1 of 3 with the best setting." in verdict(
+        compared
+    )
 
 
 def test_images_that_are_held_out_are_called_images(path: Path) -> None:

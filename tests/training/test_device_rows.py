@@ -38,6 +38,16 @@ def test_an_array_of_a_quarter_of_the_free_memory_lives_on_the_device(place: str
     assert rows(ITEMS).any() == (place == "on the device")
 
 
+@pytest.mark.parametrize(("share", "free"), [(1.0, 60), (0.25, 25)])
+def test_free_memory_is_what_a_worker_may_take(
+    monkeypatch: pytest.MonkeyPatch, share: float, free: int
+) -> None:
+    told = {"mem_get_info": (60, 100), "get_per_process_memory_fraction": share}
+    for name, value in told.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value, raising=False)
+    assert device_rows._free_memory(torch.device("cuda")) == free
+
+
 def test_rows_may_be_written_to(place: str) -> None:
     rows = DeviceRows(numbers(), CPU)
     rows(ITEMS).zero_()
