@@ -10,21 +10,25 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 
+# As often as torchvision draws a crop.
+_TRIES = 10
+
+
 @dataclass(frozen=True)
 class Augmentation:
     """A random resized crop, rotated and perhaps mirrored, in one bilinear resampling.
 
-    Draws from torch's global random state. Outside the image its border is repeated. Crops are
-    somewhat larger than those of torchvision's RandomResizedCrop, which draws another one where an
-    aspect does not fit.
+    Draws from torch's global random state. Outside the image its border is repeated. Without a
+    rotation, crops and flips are distributed as those of torchvision's RandomResizedCrop and
+    RandomHorizontalFlip, but that they need not begin and end with a whole pixel.
 
     Args:
         min_area:
-            Smallest share of the image's area that a crop covers; crops of all areas up to the
-            whole image are alike probable.
+            Smallest share of the image's area that a crop covers. Areas up to the whole image are
+            drawn alike, again where the crop would not fit into the image; after ten of these it
+            is the whole image.
         max_aspect:
-            Largest ratio of a crop's sides; its logarithm is uniform, as far as the crop fits into
-            the image.
+            Largest ratio of a crop's sides; its logarithm is drawn uniformly with the area.
         rotation:
             Largest rotation to either side, in degrees.
         flip:
@@ -58,11 +62,7 @@ class Augmentation:
         def uniform(low: float, high: float) -> Tensor:
             return torch.rand(n, device=device) * (high - low) + low
 
-        area = uniform(self.min_area, 1.0)
-        # With sides in a ratio of up to 1 / area, the crop is nowhere wider than the image.
-        max_log_aspect = (-area.log()).clamp_max(math.log(self.max_aspect))
-        aspect = (uniform(-1.0, 1.0) * max_log_aspect).exp()
-        width, height = (area * aspect).sqrt(), (area / aspect).sqrt()
+        width, height = self._sides(n, device)
         x = uniform(-1.0, 1.0) * (1.0 - width)
         y = uniform(-1.0, 1.0) * (1.0 - height)
         angle = uniform(-math.radians(self.rotation), math.radians(self.rotation))
@@ -73,6 +73,17 @@ class Augmentation:
             torch.stack([mirror * width * sin, height * cos, y], dim=1),
         )
         return torch.stack(rows, dim=1)
+
+    def _sides(self, n: int, device: torch.device) -> Tensor:
+        """Widths and heights of crops as shares of the image's, (2, n)."""
+        tries = torch.rand(2, _TRIES, n, device=device)
+        log_area = (self.min_area + (1.0 - self.min_area) * tries[0]).log()
+        log_aspect = math.log(self.max_aspect) * (2.0 * tries[1] - 1.0)
+        sides = (0.5 * torch.stack([log_area + log_aspect, log_area - log_aspect])).exp()
+        fits = (sides <= 1.0).all(dim=0)
+        # The first of the largest, and the whole image where none fits.
+        first = fits.int().argmax(dim=0).expand(2, 1, n)
+        return torch.where(fits.any(dim=0), sides.gather(1, first)[:, 0], 1.0)
 
 
 def _grid(transforms: Tensor, size: int) -> Tensor:
