@@ -27,8 +27,8 @@ class ViewAugmentation:
     """A crop, colour jitter, grey and blur, as in Chen et al., 'A Simple Framework for Contrastive
     Learning of Visual Representations' (SimCLR, 2020).
 
-    But for the crop, which is :class:`Augmentation`'s, views are distributed as those of
-    torchvision's ColorJitter, RandomGrayscale and GaussianBlur, each image having factors and an
+    Views are distributed as those of torchvision's ColorJitter, RandomGrayscale and GaussianBlur,
+    and of its RandomResizedCrop as :class:`Augmentation` is, each image having factors and an
     order of its own. Draws from torch's global random state.
 
     Args:
