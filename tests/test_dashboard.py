@@ -144,7 +144,7 @@ def figures_of(study: Study) -> dict[str, Any]:
 
 def test_pictures_of_the_embeddings_are_figures_too(compared: Study) -> None:
     update_dashboard(compared)
-    assert "Test classes, 1 fresh seed" in shown(compared)["note"]["body"]
+    assert "Test classes, one fresh seed:" in shown(compared)["note"]["body"]
     figures = figures_of(compared)
     titles = {name: figure["layout"]["title"]["text"] for name, figure in figures.items()}
     assert titles["cbal-map-pca"] == "Embeddings by principal directions, test classes"
@@ -159,7 +159,7 @@ def test_what_a_comparison_was_evaluated_on_is_no_markup(compared: Study) -> Non
     update_dashboard(compared)
     title = figures_of(compared)["cbal-map-tsne"]["layout"]["title"]["text"]
     assert title == "Embeddings by t-SNE, test &lt;b&gt;a_b&lt;/b&gt;"
-    assert r"Test \<b\>a\_b\</b\>, 1 fresh seed" in shown(compared)["note"]["body"]
+    assert r"Test \<b\>a\_b\</b\>, one fresh seed:" in shown(compared)["note"]["body"]
 
 
 def test_updates_after_trials_know_what_has_been_compared(compared: Study) -> None:

@@ -51,9 +51,10 @@ def near_optimal_rows(summary: Summary) -> Rows:
 
 
 def comparison_title(comparison: SettingComparison) -> str:
-    n_seeds = len(comparison.seeds)
-    seeds = f"{n_seeds} fresh seed{'s' if n_seeds > 1 else ''}"
-    return f"{comparison.evaluated_on.capitalize()}, {seeds}, mean and 95 % interval:"
+    where, n_seeds = comparison.evaluated_on.capitalize(), len(comparison.seeds)
+    if n_seeds == 1:
+        return f"{where}, one fresh seed:"
+    return f"{where}, {n_seeds} fresh seeds, mean and 95 % interval:"
 
 
 def comparison_rows(comparison: SettingComparison) -> Rows:
