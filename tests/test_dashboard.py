@@ -126,12 +126,19 @@ def test_a_text_is_written_at_once_so_that_those_of_two_workers_cannot_mix(
     assert len(written) == 5, "nothing has changed"
 
 
+def add_best(study: Study, *, balance: float, value: float) -> None:
+    trial = study.trials[0]
+    params = {**trial.params, "balance": balance}
+    study.add_trial(create_trial(params=params, distributions=trial.distributions, value=value))
+
+
 @pytest.fixture
 def compared(tiny_objective: Callable[..., RetrievalObjective], tmp_path: Path) -> Study:
-    """A study whose usual and best setting have been trained once more."""
+    """A study whose usual and best setting, two different ones, have been trained once more."""
     storage, objective = open_storage(f"sqlite:///{tmp_path}/tiny.db"), tiny_objective()
     study = open_study("tiny", storage, objective, "cd", 0)
     run_trials(study, objective, 3)
+    add_best(study, balance=4.0, value=2.0)
     usual, best = study.user_attrs[USUAL], summarize(study).recommended.params
     for part in ("validation", "test"):
         compare_settings(objective, storage, "tiny", usual, best, part=part, n_seeds=1)
@@ -169,11 +176,7 @@ def test_updates_after_trials_know_what_has_been_compared(compared: Study) -> No
 
 def test_pictures_of_a_setting_that_is_no_longer_the_best_go(compared: Study) -> None:
     update_dashboard(compared)
-    trial = compared.trials[0]
-    params = {**trial.params, "balance": 2.0}
-    compared.add_trial(
-        create_trial(params=params, distributions=trial.distributions, value=5.0, user_attrs={})
-    )
+    add_best(compared, balance=2.0, value=5.0)
     update_dashboard(compared)
     for name in ("map-pca", "map-tsne", "neighbours"):
         figure = figures_of(compared)[f"cbal-{name}"]
