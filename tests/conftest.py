@@ -26,6 +26,8 @@ from hypothesis import HealthCheck
 from hypothesis import settings
 import numpy as np
 from optuna.distributions import CategoricalDistribution
+from optuna.study import Study
+from optuna.trial import create_trial
 from PIL import Image
 import pytest
 from sqlalchemy import create_engine
@@ -109,6 +111,24 @@ def tiny_objective(
         return RetrievalObjective(colours, **{**own, **arguments})
 
     return make
+
+
+@pytest.fixture
+def add_best() -> Callable[..., None]:
+    """Adds a trial to a study: another balance than the first one's, and the best value. What
+    a tiny search finds is chance."""
+
+    def add(study: Study, *, balance: float = 4.0, value: float = 2.0) -> None:
+        first = study.trials[0]
+        study.add_trial(
+            create_trial(
+                params={**first.params, "balance": balance},
+                distributions=first.distributions,
+                value=value,
+            )
+        )
+
+    return add
 
 
 @pytest.fixture(scope="session")

@@ -80,8 +80,10 @@ def run(
 
 
 def test_a_study_ends_with_a_table_a_report_and_the_next_command(
-    run: Callable[..., Result], tmp_path: Path
+    run: Callable[..., Result], add_best: Callable[..., None], tmp_path: Path
 ) -> None:
+    run("--n-trials", "2", "--confirm", "0")
+    add_best(optuna.load_study(study_name="tiny", storage="sqlite:///tiny.db"))
     status, out, err = run("--n-trials", "8", "--final")
     assert status == 0
     for words in (
@@ -214,8 +216,11 @@ def test_a_study_ends_trials_early_unless_told_not_to(
     assert [len(trial.user_attrs["values"]) for trial in trials] == [3, n_trainings]
 
 
-def test_a_study_starts_from_what_another_one_found(run: Callable[..., Result]) -> None:
+def test_a_study_starts_from_what_another_one_found(
+    run: Callable[..., Result], add_best: Callable[..., None]
+) -> None:
     run("--n-trials", "6", "--confirm", "0", "--study-name", "frozen")
+    add_best(optuna.load_study(study_name="frozen", storage="sqlite:///tiny.db"))
     own = ("--confirm", "0", "--study-name", "longer", "--samples", "1024")
     status, out, err = run("--n-trials", "2", *own, "--start-from", "frozen")
     assert status == 0, err

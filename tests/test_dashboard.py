@@ -11,7 +11,6 @@ from wsgiref.util import setup_testing_defaults
 
 import optuna
 from optuna.study import Study
-from optuna.trial import create_trial
 import pytest
 
 from cbal_optuna import dashboard as dashboard_module
@@ -126,19 +125,17 @@ def test_a_text_is_written_at_once_so_that_those_of_two_workers_cannot_mix(
     assert len(written) == 5, "nothing has changed"
 
 
-def add_best(study: Study, *, balance: float, value: float) -> None:
-    trial = study.trials[0]
-    params = {**trial.params, "balance": balance}
-    study.add_trial(create_trial(params=params, distributions=trial.distributions, value=value))
-
-
 @pytest.fixture
-def compared(tiny_objective: Callable[..., RetrievalObjective], tmp_path: Path) -> Study:
+def compared(
+    tiny_objective: Callable[..., RetrievalObjective],
+    add_best: Callable[..., None],
+    tmp_path: Path,
+) -> Study:
     """A study whose usual and best setting, two different ones, have been trained once more."""
     storage, objective = open_storage(f"sqlite:///{tmp_path}/tiny.db"), tiny_objective()
     study = open_study("tiny", storage, objective, "cd", 0)
     run_trials(study, objective, 3)
-    add_best(study, balance=4.0, value=2.0)
+    add_best(study)
     usual, best = study.user_attrs[USUAL], summarize(study).recommended.params
     for part in ("validation", "test"):
         compare_settings(objective, storage, "tiny", usual, best, part=part, n_seeds=1)
@@ -174,7 +171,9 @@ def test_updates_after_trials_know_what_has_been_compared(compared: Study) -> No
     assert "cbal-map-tsne" in figures_of(compared)
 
 
-def test_pictures_of_a_setting_that_is_no_longer_the_best_go(compared: Study) -> None:
+def test_pictures_of_a_setting_that_is_no_longer_the_best_go(
+    compared: Study, add_best: Callable[..., None]
+) -> None:
     update_dashboard(compared)
     add_best(compared, balance=2.0, value=5.0)
     update_dashboard(compared)

@@ -118,6 +118,11 @@ def _color_axis(study: Study, valued: Sequence[FrozenTrial]) -> dict[str, Any]:
     return {
         "colorscale": "Viridis",
         "reversescale": not maximize,
-        "colorbar": {"title": {"text": value_name(study)}, "thickness": 12, "outlinewidth": 0},
+        "colorbar": {
+            # Above the bar, a number at its upper end may lie on the title.
+            "title": {"text": value_name(study), "side": "right"},
+            "thickness": 12,
+            "outlinewidth": 0,
+        },
         **({"cmin": float(low), "cmax": float(high)} if low < high else {}),
     }

@@ -102,12 +102,17 @@ OVERLAPPING = """figure => {
 
 
 @pytest.fixture
-def compared(tiny_objective: Callable[..., RetrievalObjective], tmp_path: Path) -> Iterator[str]:
+def compared(
+    tiny_objective: Callable[..., RetrievalObjective],
+    add_best: Callable[..., None],
+    tmp_path: Path,
+) -> Iterator[str]:
     """The address of the dashboard's page of a study whose settings have been trained again."""
     url, objective = f"sqlite:///{tmp_path}/tiny.db", tiny_objective()
     storage = open_storage(url)
     study = open_study("tiny", storage, objective, "cd", 0)
     run_trials(study, objective, 3)
+    add_best(study, value=0.9)
     usual, best = study.user_attrs[USUAL], summarize(study).recommended.params
     compare_settings(objective, storage, "tiny", usual, best, part="test", n_seeds=1)
     update_dashboard(study)
